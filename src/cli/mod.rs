@@ -1,0 +1,1 @@
+//! One file a subcommand: flags in, result out on stdout, everything else on stderr.

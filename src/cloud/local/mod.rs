@@ -1,0 +1,1 @@
+//! The local store: disk images and their records in a folder.

@@ -1,0 +1,142 @@
+//! The [`Cloud`] trait in our own vocabulary: base, disk, snapshot, image. `ec2/` is the only room that names
+//! an AWS crate; `local/` is the store. Knows nothing of mounts or packages.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use async_trait::async_trait;
+
+use crate::journal::{Journal, Thing};
+use crate::plan::{Arch, BaseFacts, CleanlyClosed, DiskPlan, Locator, Place};
+use crate::recipe::BaseSelector;
+use crate::stop::Stop;
+
+pub mod ec2;
+pub mod local;
+
+/// A disk that the cloud made for this bake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskHandle {
+    /// `vol-…`, or the store's own id.
+    pub id: String,
+    /// Where this host finds it.
+    pub locator: Locator,
+}
+
+/// What a snapshot is captured with.
+#[derive(Debug, Clone)]
+pub struct SnapshotSpec {
+    /// Its description.
+    pub description: String,
+    /// Its tags, set at creation.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// What an image is registered with; everything else comes from the base's [`BaseFacts::inherited`].
+#[derive(Debug, Clone)]
+pub struct ImageSpec {
+    /// Its name, free when last looked at.
+    pub name: String,
+    /// Its description.
+    pub description: String,
+    /// Its tags, set at creation.
+    pub tags: BTreeMap<String, String>,
+    /// Its architecture.
+    pub arch: Arch,
+    /// The root volume's size in bytes.
+    pub size: u64,
+    /// The root volume's type, iops and throughput, where the recipe says them.
+    pub disk: crate::recipe::DiskSpec,
+}
+
+/// One image in a list.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ImageSummary {
+    /// `ami-…` or `img-…`.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// `available`, `pending`, `failed`, …
+    pub state: String,
+    /// Its architecture as the cloud names it.
+    pub arch: String,
+    /// RFC 3339.
+    pub created: String,
+    /// The root's size in bytes, where known.
+    pub size: Option<u64>,
+    /// The base's id, where its tags tell.
+    pub base: Option<String>,
+    /// All tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A home for disks, snapshots and images.
+///
+/// Every effect is in the journal before it happens. A call that is lost and tried again has one result: by
+/// its client token where the cloud takes one, by looking for its tags or name where it takes none.
+#[async_trait]
+pub trait Cloud: Send + Sync {
+    /// `ec2` or `local`.
+    fn name(&self) -> &'static str;
+
+    /// Who and where the builder is.
+    async fn place(&self) -> Result<Place>;
+
+    /// The base that a selector means.
+    async fn find_base(&self, selector: &BaseSelector) -> Result<BaseFacts>;
+
+    /// The id of this account's image of that name, if there is one.
+    async fn image_named(&self, name: &str) -> Result<Option<String>>;
+
+    /// A disk with the base's content, there for this host to open.
+    async fn make_disk(
+        &self,
+        plan: &DiskPlan,
+        base: &BaseFacts,
+        journal: &Journal,
+        stop: &Stop,
+    ) -> Result<DiskHandle>;
+
+    /// Starts the capture of a disk that was closed cleanly; the snapshot's id, perhaps still pending.
+    async fn capture(
+        &self,
+        disk: &DiskHandle,
+        closed: CleanlyClosed,
+        spec: &SnapshotSpec,
+        journal: &Journal,
+    ) -> Result<String>;
+
+    /// Lets go of the disk for good (detach, delete). After [`Cloud::capture`] it may run while the snapshot is pending.
+    async fn release_disk(&self, disk: &DiskHandle, journal: &Journal) -> Result<()>;
+
+    /// Waits until a snapshot is complete; `progress` hears percentages.
+    async fn snapshot_complete(
+        &self,
+        snapshot: &str,
+        stop: &Stop,
+        progress: &(dyn for<'a> Fn(&'a str) + Send + Sync),
+    ) -> Result<()>;
+
+    /// Registers an image on a completed snapshot and waits until it is available; its id.
+    async fn register(
+        &self,
+        snapshot: &str,
+        spec: &ImageSpec,
+        base: &BaseFacts,
+        journal: &Journal,
+        stop: &Stop,
+    ) -> Result<String>;
+
+    /// Undoes what a journal says was intended or made; doing it twice, or for what never came to be, is no error.
+    /// `made` is the id that the effect returned, where it is known; else the thing is looked for by its
+    /// token, tags or name.
+    async fn undo(&self, thing: &Thing, made: Option<&str>) -> Result<()>;
+
+    /// The images that Bakehouse made or imported, newest first.
+    async fn images(&self) -> Result<Vec<ImageSummary>>;
+
+    /// The API calls made so far: name to count. Empty where there is no API.
+    fn calls(&self) -> BTreeMap<String, u32> {
+        BTreeMap::new()
+    }
+}

@@ -1,0 +1,384 @@
+//! What a bake owns, on disk, and how each thing is undone. Does not know why it was made.
+//!
+//! A journal is one file of JSON lines, `STATE/bakes/BAKE-ID.journal`, each line fsynced before the effect
+//! that it announces. The process that bakes holds a lock on the file for as long as it lives, so whether a
+//! bake is live is never in doubt.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use anyhow::{Context as _, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::BakeId;
+
+/// A thing that a bake makes and that somebody would have to pay for, or clean up, if it were forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "thing", rename_all = "kebab-case")]
+pub enum Thing {
+    /// An EBS volume; its client token finds it.
+    Volume {
+        /// The Region.
+        region: String,
+        /// The client token of CreateVolume.
+        token: String,
+    },
+    /// A volume's attachment to this instance.
+    Attachment {
+        /// The Region.
+        region: String,
+        /// `vol-…`.
+        volume: String,
+        /// `i-…`.
+        instance: String,
+        /// `/dev/sdf`.
+        device: String,
+    },
+    /// A snapshot; the tag `bakehouse:bake` and the volume find it.
+    Snapshot {
+        /// The Region.
+        region: String,
+        /// `vol-…`.
+        volume: String,
+    },
+    /// An image; its name finds it.
+    Image {
+        /// The Region; `local` for the store.
+        region: String,
+        /// The name.
+        name: String,
+    },
+    /// A file or folder of the local store.
+    StoreFile {
+        /// Absolute.
+        path: PathBuf,
+    },
+}
+
+impl std::fmt::Display for Thing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Volume { region, .. } => write!(f, "volume in {region}"),
+            Self::Attachment { volume, device, .. } => write!(f, "attachment of {volume} as {device}"),
+            Self::Snapshot { volume, .. } => write!(f, "snapshot of {volume}"),
+            Self::Image { name, .. } => write!(f, "image {name}"),
+            Self::StoreFile { path } => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// Where a thing stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Announced; whether the effect happened is not known.
+    Intended,
+    /// Made.
+    Made,
+    /// The bake's result: not to be undone.
+    Kept,
+    /// Undone, or never came to be.
+    Gone,
+}
+
+/// One thing in a journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its number within the journal, from 0.
+    pub number: u32,
+    /// The thing.
+    pub thing: Thing,
+    /// The id that its making returned.
+    pub made: Option<String>,
+    /// Where it stands.
+    pub standing: Standing,
+}
+
+/// A line of the file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "kebab-case")]
+enum Line {
+    /// The first line.
+    Bake {
+        id: BakeId,
+        cloud: String,
+        about: serde_json::Value,
+    },
+    Intend {
+        number: u32,
+        thing: Thing,
+    },
+    Made {
+        number: u32,
+        id: String,
+    },
+    Kept {
+        number: u32,
+    },
+    Gone {
+        number: u32,
+    },
+    Note {
+        key: String,
+        value: String,
+    },
+}
+
+/// The journal of a live bake. Shared by reference; every method is one fsynced line.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    file: Flock<File>,
+    entries: Vec<Entry>,
+}
+
+impl Journal {
+    /// Begins the journal of a bake in a state folder, and locks it.
+    pub fn begin(state: &Path, bake: &BakeId, cloud: &str, about: serde_json::Value) -> Result<Self> {
+        let folder = state.join("bakes");
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("making the state folder {}", folder.display()))?;
+        let path = folder.join(format!("{bake}.journal"));
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("beginning the journal {}", path.display()))?;
+        let file = lock(file, &path)?;
+        File::open(&folder)
+            .and_then(|folder| folder.sync_all())
+            .with_context(|| format!("syncing {}", folder.display()))?;
+        let journal = Self { path, state: Mutex::new(State { file, entries: Vec::new() }) };
+        journal
+            .write(&mut journal.lock(), &Line::Bake { id: bake.clone(), cloud: cloud.to_owned(), about })?;
+        Ok(journal)
+    }
+
+    /// Announces an effect that is about to happen; its entry's number.
+    pub fn intend(&self, thing: Thing) -> Result<u32> {
+        let mut state = self.lock();
+        let number = u32::try_from(state.entries.len()).context("numbering a journal entry")?;
+        self.write(&mut state, &Line::Intend { number, thing: thing.clone() })?;
+        state.entries.push(Entry { number, thing, made: None, standing: Standing::Intended });
+        Ok(number)
+    }
+
+    /// The effect happened and returned this id.
+    pub fn made(&self, number: u32, id: &str) -> Result<()> {
+        self.change(number, &Line::Made { number, id: id.to_owned() }, |entry| {
+            entry.made = Some(id.to_owned());
+            entry.standing = Standing::Made;
+        })
+    }
+
+    /// The thing is the bake's result: unwinding leaves it alone from now on.
+    pub fn kept(&self, number: u32) -> Result<()> {
+        self.change(number, &Line::Kept { number }, |entry| entry.standing = Standing::Kept)
+    }
+
+    /// The thing was undone, or never came to be.
+    pub fn gone(&self, number: u32) -> Result<()> {
+        self.change(number, &Line::Gone { number }, |entry| entry.standing = Standing::Gone)
+    }
+
+    /// Notes a fact that resuming or sweeping needs (`phase`, `name`, …).
+    pub fn note(&self, key: &str, value: &str) -> Result<()> {
+        let mut state = self.lock();
+        self.write(&mut state, &Line::Note { key: key.to_owned(), value: value.to_owned() })
+    }
+
+    /// The entries, oldest first.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.lock().entries.clone()
+    }
+
+    /// What is still owned, newest first: the order of undoing.
+    pub fn owned(&self) -> Vec<Entry> {
+        let mut owned = self.entries();
+        owned.retain(|entry| matches!(entry.standing, Standing::Intended | Standing::Made));
+        owned.reverse();
+        owned
+    }
+
+    /// The journal's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Ends a journal that owns nothing any more: the file is removed.
+    ///
+    /// # Errors
+    /// That something is still owned (the file stays), or that the file could not be removed.
+    pub fn end(self) -> Result<()> {
+        let owned = self.owned();
+        if !owned.is_empty() {
+            let things: Vec<_> = owned.iter().map(|entry| entry.thing.to_string()).collect();
+            bail!("the journal {} still owns: {}", self.path.display(), things.join(", "));
+        }
+        std::fs::remove_file(&self.path)
+            .with_context(|| format!("removing the journal {}", self.path.display()))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn change(&self, number: u32, line: &Line, change: impl FnOnce(&mut Entry)) -> Result<()> {
+        let mut state = self.lock();
+        self.write(&mut state, line)?;
+        let entry = usize::try_from(number).ok().and_then(|index| state.entries.get_mut(index));
+        change(entry.with_context(|| format!("finding entry {number} of {}", self.path.display()))?);
+        Ok(())
+    }
+
+    fn write(&self, state: &mut State, line: &Line) -> Result<()> {
+        let mut bytes = serde_json::to_vec(line).context("encoding a journal line")?;
+        bytes.push(b'\n');
+        state
+            .file
+            .write_all(&bytes)
+            .and_then(|()| state.file.sync_data())
+            .with_context(|| format!("writing to the journal {}", self.path.display()))
+    }
+}
+
+fn lock(file: File, path: &Path) -> Result<Flock<File>> {
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(file) => Ok(file),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => bail!("the bake of {} is still running", path.display()),
+        Err((_, errno)) => Err(errno).with_context(|| format!("locking the journal {}", path.display())),
+    }
+}
+
+/// A journal read back: of a bake that lives, or of one that died.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// The bake.
+    pub bake: BakeId,
+    /// `ec2` or `local`.
+    pub cloud: String,
+    /// What the bake said of itself when it began.
+    pub about: serde_json::Value,
+    /// Its entries, oldest first.
+    pub entries: Vec<Entry>,
+    /// Its notes.
+    pub notes: BTreeMap<String, String>,
+}
+
+/// Reads a journal's text. A torn last line (power loss in the middle of a write) is left out: its effect
+/// cannot have begun.
+pub fn read(text: &str) -> Result<Record> {
+    let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let first = lines.next().context("reading the journal's first line: there is none")?;
+    let Line::Bake { id, cloud, about } =
+        serde_json::from_str(first).context("reading the journal's first line")?
+    else {
+        bail!("the journal does not begin with its bake");
+    };
+    let mut record = Record { bake: id, cloud, about, entries: Vec::new(), notes: BTreeMap::new() };
+    for (index, line) in lines.enumerate() {
+        let line = serde_json::from_str(line)
+            .with_context(|| format!("reading the journal's line {}", index + 2))?;
+        match line {
+            Line::Bake { .. } => bail!("the journal's line {} begins a second bake", index + 2),
+            Line::Intend { number, thing } => {
+                record.entries.push(Entry { number, thing, made: None, standing: Standing::Intended });
+            }
+            Line::Made { number, id } => {
+                let entry = entry_of(&mut record.entries, number, index + 2)?;
+                entry.made = Some(id);
+                entry.standing = Standing::Made;
+            }
+            Line::Kept { number } => {
+                entry_of(&mut record.entries, number, index + 2)?.standing = Standing::Kept;
+            }
+            Line::Gone { number } => {
+                entry_of(&mut record.entries, number, index + 2)?.standing = Standing::Gone;
+            }
+            Line::Note { key, value } => {
+                record.notes.insert(key, value);
+            }
+        }
+    }
+    Ok(record)
+}
+
+fn entry_of(entries: &mut [Entry], number: u32, line: usize) -> Result<&mut Entry> {
+    let found = usize::try_from(number).ok().and_then(|at| entries.get_mut(at));
+    found.with_context(|| format!("finding entry {number}, named in line {line}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begin(folder: &Path) -> Journal {
+        Journal::begin(folder, &BakeId("bake-1".into()), "local", serde_json::json!({"name": "x"})).unwrap()
+    }
+
+    fn file(path: &str) -> Thing {
+        Thing::StoreFile { path: path.into() }
+    }
+
+    #[test]
+    fn what_is_owned_comes_back_in_reverse_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = begin(folder.path());
+        let first = journal.intend(file("/a")).unwrap();
+        let second = journal.intend(file("/b")).unwrap();
+        let third = journal.intend(file("/c")).unwrap();
+        journal.made(first, "a").unwrap();
+        journal.kept(third).unwrap();
+        let owned: Vec<_> = journal.owned().into_iter().map(|entry| entry.number).collect();
+        assert_eq!(owned, [second, first]);
+        let text = std::fs::read_to_string(journal.path()).unwrap();
+        assert_eq!(read(&text).unwrap().entries, journal.entries());
+    }
+
+    #[test]
+    fn a_torn_last_line_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = begin(folder.path());
+        journal.intend(file("/a")).unwrap();
+        journal.intend(file("/b")).unwrap();
+        let text = std::fs::read_to_string(journal.path()).unwrap();
+        let torn = text.trim_end().strip_suffix('}').unwrap();
+        assert_eq!(read(torn).unwrap().entries.len(), 1);
+    }
+
+    #[test]
+    fn a_live_bake_holds_its_lock_and_a_journal_that_owns_something_does_not_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = begin(folder.path());
+        let path = journal.path().to_owned();
+        assert!(lock(File::open(&path).unwrap(), &path).is_err());
+        let number = journal.intend(file("/a")).unwrap();
+        let error = journal.end().unwrap_err();
+        assert!(error.to_string().contains("/a"), "{error}");
+        assert!(path.exists(), "the journal of something still owned stays");
+        assert!(lock(File::open(&path).unwrap(), &path).is_ok(), "the lock died with its holder");
+        let _ = number;
+    }
+
+    #[test]
+    fn a_journal_that_owns_nothing_is_removed_at_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = begin(folder.path());
+        let number = journal.intend(file("/a")).unwrap();
+        journal.gone(number).unwrap();
+        let path = journal.path().to_owned();
+        journal.end().unwrap();
+        assert!(!path.exists());
+    }
+}

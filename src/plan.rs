@@ -1,0 +1,181 @@
+//! Recipe + provisioners + facts about base and host, to a [`Plan`]. Pure.
+//!
+//! A plan is plain data: every name, tag, digest and step is settled before the first effect. The one thing
+//! that may stay open is a `{version}` or `{release}` in the image's name, which the package manager settles
+//! (see [`NamePlan`]).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::recipe::DiskSpec;
+
+/// What identifies a bake: `bake-` and 17 hexadecimal digits, time first, so that ids sort by age.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct BakeId(pub String);
+
+impl std::fmt::Display for BakeId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A processor architecture, by EC2's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum Arch {
+    /// AMD and Intel, 64 bits.
+    #[serde(rename = "x86_64")]
+    X86_64,
+    /// Arm, 64 bits (aarch64).
+    #[serde(rename = "arm64")]
+    Arm64,
+}
+
+impl Arch {
+    /// EC2's name of it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// From EC2's, the kernel's or Debian's name.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "x86_64" | "amd64" => Some(Self::X86_64),
+            "arm64" | "aarch64" => Some(Self::Arm64),
+            _ => None,
+        }
+    }
+}
+
+/// Facts about the chosen base: what the new image inherits.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct BaseFacts {
+    /// Image id (`ami-…`, `img-…`); none where the base is a bare snapshot.
+    pub image: Option<String>,
+    /// The image's name.
+    pub name: Option<String>,
+    /// The root's snapshot: `snap-…`, or the store's own.
+    pub snapshot: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The architecture.
+    pub arch: Arch,
+    /// RFC 3339 time of its making, where known.
+    pub created: Option<String>,
+    /// `base_ami_version`: the base's `appversion` tag or its name.
+    pub version: Option<String>,
+    /// The base's tags.
+    pub tags: BTreeMap<String, String>,
+    /// The root device's name as registered, `/dev/xvda`.
+    pub root_device: String,
+    /// All that RegisterImage must be told again, in the cloud's own words: (field, value), shown by a dry
+    /// run and handed back to the cloud room unchanged.
+    pub inherited: serde_json::Value,
+}
+
+/// Who and where the builder is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Place {
+    /// The cloud: `ec2` or `local`.
+    pub cloud: String,
+    /// The Region; `local` for the store.
+    pub region: String,
+    /// The zone (`eu-central-1a`), where there are zones.
+    pub zone: Option<String>,
+    /// The builder: its instance id, or its host name.
+    pub builder: String,
+    /// The builder's architecture.
+    pub arch: Arch,
+    /// The account's number, where known.
+    pub account: Option<String>,
+    /// Architectures that the builder can run (its own, and those that binfmt_misc serves).
+    pub runs: Vec<Arch>,
+}
+
+/// The image's name: settled, or with `{version}` and `{release}` still open.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NamePlan {
+    /// Known before the first effect.
+    Settled(String),
+    /// A template in which only `{version}` and `{release}` are left: the main package's, known once it is installed.
+    AfterInstall(String),
+}
+
+/// The image to be registered.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ImagePlan {
+    /// The name.
+    pub name: NamePlan,
+    /// The description with its provenance; may hold `{version}` and `{release}` as the name may.
+    pub description: String,
+    /// All tags of volume, snapshot and image; values may hold `{version}` and `{release}`.
+    pub tags: BTreeMap<String, String>,
+    /// The architecture.
+    pub arch: Arch,
+}
+
+/// The disk to be made.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct DiskPlan {
+    /// Size in bytes, at least the base's.
+    pub size: u64,
+    /// What the recipe says of it.
+    pub spec: DiskSpec,
+    /// Tags of the volume and the snapshot, at creation.
+    pub tags: BTreeMap<String, String>,
+    /// The client token of its creation: the same for every try.
+    pub token: String,
+}
+
+/// Where a disk is to be found on this host, told by the cloud room to the disk room.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Locator {
+    /// An attached EBS volume.
+    Volume {
+        /// `vol-…`.
+        id: String,
+        /// The name asked for at attachment, `/dev/sdf`.
+        device_name: String,
+    },
+    /// A disk image in a file, to be attached to a loop device.
+    File(PathBuf),
+}
+
+/// A whole bake, settled.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Plan {
+    /// Its id.
+    pub bake: BakeId,
+    /// Where it runs.
+    pub place: Place,
+    /// What it starts from.
+    pub base: BaseFacts,
+    /// The disk it makes.
+    pub disk: DiskPlan,
+    /// The image it registers.
+    pub image: ImagePlan,
+    /// SHA-256 of the recipe and of every local file that it names, hexadecimal.
+    pub recipe_digest: String,
+    /// The steps, in order.
+    pub steps: Vec<crate::provisioner::StepPlan>,
+    /// The checks, in order.
+    pub checks: Vec<crate::provisioner::StepPlan>,
+}
+
+/// Proof that a disk's root was closed cleanly. Only the disk room makes one, and only at the end of a clean
+/// close; capturing asks for it, so that capturing a root still mounted does not compile.
+#[derive(Debug)]
+#[must_use]
+pub struct CleanlyClosed(());
+
+impl CleanlyClosed {
+    /// For the disk room alone.
+    pub(crate) fn witnessed() -> Self {
+        Self(())
+    }
+}

@@ -1,0 +1,1 @@
+//! A plan's steps, run through the sandbox. Knows nothing of disks or clouds.

@@ -1,0 +1,127 @@
+//! TOML text to [`Recipe`], with the source's span for every complaint. Pure: no files, clock or network.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+pub mod complaint;
+
+pub use complaint::{Complaint, Source};
+
+/// A value and where it stands in the recipe's text (bytes).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spanned<T> {
+    /// The value.
+    pub value: T,
+    /// Its place in the source, in bytes.
+    pub span: Range<usize>,
+}
+
+/// Which base the image is baked on, before the cloud was asked.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BaseSelector {
+    /// An AMI by its id.
+    Ami(String),
+    /// The newest image whose name matches a glob (`*` and `?`).
+    Name {
+        /// The glob.
+        glob: String,
+        /// Account id or alias (`self`, `amazon`, `aws-marketplace`) of the owner.
+        owner: Option<String>,
+        /// `x86_64` or `arm64`.
+        arch: Option<String>,
+        /// Take the newest when several match (default); else several are an error.
+        newest: bool,
+    },
+    /// An SSM parameter whose value is an AMI id.
+    Parameter(String),
+    /// A snapshot, with what an image would say of it.
+    Snapshot {
+        /// `snap-…`.
+        id: String,
+        /// `x86_64` or `arm64`.
+        arch: Option<String>,
+        /// Root device name, `/dev/xvda` where left out.
+        root_device: Option<String>,
+    },
+    /// An image of the local store by name or id.
+    Image(String),
+}
+
+/// `[image]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageSpec {
+    /// The name's template.
+    pub name: Spanned<String>,
+    /// The description's template; provenance is added behind it.
+    pub description: Option<Spanned<String>>,
+    /// The user's own tags: key to template.
+    pub tags: BTreeMap<String, Spanned<String>>,
+}
+
+/// `[disk]`. Sizes in bytes, iops in operations a second, throughput in MiB a second.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct DiskSpec {
+    /// Size in bytes; the base's where left out.
+    pub size: Option<u64>,
+    /// EBS volume type (`gp3`, `io2`, …).
+    pub volume_type: Option<String>,
+    /// Provisioned operations a second.
+    pub iops: Option<u32>,
+    /// Throughput in MiB/s (gp3 alone).
+    pub throughput: Option<u32>,
+    /// The root's partition number, where finding it by content is not wanted.
+    pub partition: Option<u32>,
+}
+
+/// `[[step]]` and `[[check]]`: which provisioner, and its parameters still unchecked (they are checked against
+/// the provisioner's definition).
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepSpec {
+    /// `use`.
+    pub provisioner: Spanned<String>,
+    /// `name`: what the step is called in progress and logs.
+    pub name: Option<String>,
+    /// `timeout` in seconds.
+    pub timeout: Option<u64>,
+    /// `network`.
+    pub network: Option<String>,
+    /// All other keys of the table.
+    pub params: BTreeMap<String, Spanned<RawValue>>,
+    /// The table's header, for complaints about what is missing.
+    pub span: Range<usize>,
+}
+
+/// A TOML value with spans throughout.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RawValue {
+    /// A string.
+    String(String),
+    /// An integer.
+    Integer(i64),
+    /// A float.
+    Float(f64),
+    /// A boolean.
+    Boolean(bool),
+    /// A date or time, as written.
+    Datetime(String),
+    /// An array.
+    Array(Vec<Spanned<RawValue>>),
+    /// A table, inline or not; each key with its own span.
+    Table(Vec<(Spanned<String>, Spanned<RawValue>)>),
+}
+
+/// What is to be baked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recipe {
+    /// `[image]`.
+    pub image: ImageSpec,
+    /// `[base]`.
+    pub base: Spanned<BaseSelector>,
+    /// `[disk]`.
+    pub disk: DiskSpec,
+    /// `[[step]]`, in order.
+    pub steps: Vec<StepSpec>,
+    /// `[[check]]`, in order.
+    pub checks: Vec<StepSpec>,
+}

@@ -1,0 +1,1 @@
+//! Progress, timeline, logs, result documents. Does not know how anything is done.

@@ -1,0 +1,108 @@
+//! One argv run in a root: namespaces, pivot_root, devices, capabilities, seccomp, cgroup, network policy.
+//! Set up by re-executing this binary, never by code after fork in a threaded process. Knows nothing of
+//! packages.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::stop::Stop;
+
+/// What runs inside.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub enum Program {
+    /// An argument vector, its first word looked up in the root's PATH.
+    Argv(Vec<String>),
+    /// A function of this binary (name, JSON argument), run after the root was entered: needs no program of the image.
+    Builtin(String, serde_json::Value),
+}
+
+/// Something of the builder seen inside. Targets are resolved beneath the root.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Bind {
+    /// On the builder.
+    pub source: PathBuf,
+    /// Inside; made if it is below one of the sandbox's own tmpfs (/run, /tmp, /dev), else it must exist.
+    pub target: PathBuf,
+    /// Whether inside may write to it.
+    pub writable: bool,
+}
+
+/// What network there is inside. The metadata service is never reachable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// The builder's, all but the instance metadata addresses.
+    Host,
+    /// None: a loopback interface alone.
+    None,
+}
+
+/// One run.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Run {
+    /// What runs.
+    pub program: Program,
+    /// Its whole environment besides PATH, HOME, LANG and TERM, which the sandbox sets where they are absent.
+    pub env: BTreeMap<String, String>,
+    /// Working directory inside; `/` where left out.
+    pub cwd: Option<PathBuf>,
+    /// What of the builder is seen inside.
+    pub binds: Vec<Bind>,
+    /// The network.
+    pub network: Network,
+    /// Answer 0 to fsync, fdatasync, sync, syncfs, msync and sync_file_range.
+    pub suppress_sync: bool,
+    /// Connect standard input, output and error to the caller's terminal (a shell).
+    pub interactive: bool,
+    /// After this it is ended.
+    #[serde(skip)]
+    pub timeout: Option<Duration>,
+}
+
+/// Which stream a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It exited with this status.
+    Exited(i32),
+    /// A signal ended it.
+    Signaled(i32),
+    /// Its time was up.
+    TimedOut,
+}
+
+/// A root that programs can be run in.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    /// The mounted root.
+    pub root: PathBuf,
+    /// The binary that is executed again for the set-up: this one, `/proc/self/exe`, but in tests.
+    pub helper: PathBuf,
+}
+
+impl Sandbox {
+    /// Runs it and waits until every process of it is gone. Lines go to `line` as they come.
+    ///
+    /// # Errors
+    /// That the sandbox could not be set up, or that stopping was asked for (everything inside is gone then
+    /// too). A program that failed is an [`Outcome`], not an error.
+    pub async fn run(
+        &self,
+        _run: &Run,
+        _stop: &Stop,
+        _line: &mut (dyn FnMut(Stream, &str) + Send),
+    ) -> Result<Outcome> {
+        todo!()
+    }
+}

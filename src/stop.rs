@@ -1,0 +1,80 @@
+//! The request to stop: raised by a signal, heard by everything that waits.
+//!
+//! A first signal ends the current step and unwinds as a failure does. A second one stops waiting for the
+//! cloud and leaves the rest to the journal.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use tokio::sync::watch;
+
+use crate::error::Interrupted;
+
+/// How many signals came, and which was the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct State {
+    first: Option<i32>,
+    count: u32,
+}
+
+/// A handle on the request to stop. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Stop(Arc<watch::Sender<State>>);
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(State::default())))
+    }
+}
+
+impl Stop {
+    /// Raises the request; the second call and those after it raise [`Stop::hurried`] too.
+    pub fn raise(&self, signal: i32) {
+        self.0.send_modify(|state| {
+            state.first.get_or_insert(signal);
+            state.count += 1;
+        });
+    }
+
+    /// The signal that asked, if one did.
+    pub fn signal(&self) -> Option<i32> {
+        self.0.borrow().first
+    }
+
+    /// # Errors
+    /// [`Interrupted`] when stopping was asked for.
+    pub fn check(&self) -> Result<()> {
+        self.signal().map_or(Ok(()), |signal| Err(Interrupted(signal).into()))
+    }
+
+    /// Waits until stopping is asked for.
+    pub async fn requested(&self) -> Interrupted {
+        self.wait_for(1).await
+    }
+
+    /// Waits until stopping is asked for a second time.
+    pub async fn hurried(&self) -> Interrupted {
+        self.wait_for(2).await
+    }
+
+    async fn wait_for(&self, count: u32) -> Interrupted {
+        let mut receiver = self.0.subscribe();
+        match receiver.wait_for(|state| state.count >= count).await {
+            Ok(state) => Interrupted(state.first.unwrap_or(libc::SIGTERM)),
+            // `self` holds the sender, so the channel cannot close while this waits.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Runs `work` until it ends or stopping is asked for, whichever is first.
+    ///
+    /// # Errors
+    /// Those of `work`, or [`Interrupted`]. `work` is dropped then: it must be safe to drop.
+    pub async fn race<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            interrupted = self.requested() => Err(interrupted.into()),
+            result = work => result,
+        }
+    }
+}

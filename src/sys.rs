@@ -1,0 +1,1 @@
+//! System calls that no library here wraps: the one module that may hold `unsafe`.
