@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 
 pub mod complaint;
 
@@ -84,8 +85,14 @@ pub struct StepSpec {
     pub name: Option<String>,
     /// `timeout` in seconds.
     pub timeout: Option<u64>,
-    /// `network`.
+    /// `network`: `host` or `none`.
     pub network: Option<String>,
+    /// `env`: variables of the step's environment.
+    pub env: BTreeMap<String, String>,
+    /// `cwd`: the working directory inside, absolute.
+    pub cwd: Option<PathBuf>,
+    /// `suppress_sync`.
+    pub suppress_sync: Option<bool>,
     /// All other keys of the table.
     pub params: BTreeMap<String, Spanned<RawValue>>,
     /// The table's header, for complaints about what is missing.
