@@ -39,19 +39,24 @@ pub enum Thing {
         /// `/dev/sdf`.
         device: String,
     },
-    /// A snapshot; the tag `bakehouse:bake` and the volume find it.
+    /// A snapshot; its volume and bake find it.
     Snapshot {
         /// The Region.
         region: String,
         /// `vol-…`.
         volume: String,
+        /// The bake, as the snapshot's tag `bakehouse:bake` has it.
+        bake: BakeId,
     },
-    /// An image; its name finds it.
+    /// An image; its name and bake find it.
     Image {
         /// The Region; `local` for the store.
         region: String,
         /// The name.
         name: String,
+        /// The bake, as the image's tag `bakehouse:bake` has it: an image of that name which another bake
+        /// registered meanwhile is not this one's to undo.
+        bake: BakeId,
     },
     /// A file or folder of the local store.
     StoreFile {
