@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{CacheUse, ScriptFile, Value};
+use super::{CacheUse, Hint, ScriptFile, Value};
 
 /// A provisioner.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +34,8 @@ pub struct Definition {
     pub caches: Vec<CacheUse>,
     /// How the main package is asked.
     pub package_query: Option<Vec<String>>,
+    /// What lines of its output mean where it fails; the first that is found is told.
+    pub hints: Vec<Hint>,
     /// Every file of the folder.
     pub files: Vec<ScriptFile>,
     /// SHA-256 of all files with their paths and modes, hexadecimal.

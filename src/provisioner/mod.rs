@@ -10,7 +10,7 @@ mod step;
 mod value;
 
 pub use definition::{Choice, Definition, Param, ParamType, PathKind, Runs, TemporaryFile};
-pub use step::{Alternative, Builder, CacheUse, FileFacts, StagedFile, StepPlan, Work};
+pub use step::{Alternative, Builder, CacheFind, CacheUse, FileFacts, Hint, StagedFile, StepPlan, Work};
 pub use value::{Value, param_files};
 
 /// Where a step finds everything of its own inside: `provisioner/`, `params/`, `params.json` and `files/`.

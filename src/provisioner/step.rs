@@ -28,6 +28,29 @@ pub struct CacheUse {
     pub name: String,
     /// Where it is seen inside.
     pub path: PathBuf,
+    /// How a step finds again what earlier bakes left in it.
+    pub find: CacheFind,
+}
+
+/// How what earlier bakes left in a cache is found again. The builder keeps it under its SHA-256, read-only,
+/// whatever the step called it: no step can change what another bake finds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CacheFind {
+    /// Under the names that it was left with: for tools that verify what they find in a cache.
+    #[default]
+    Name,
+    /// As `.shared/SHA256` alone: for tools that don't, where the script knows what it wants.
+    Digest,
+}
+
+/// What a line of a failed step's output means to the operator.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Hint {
+    /// Text found in a line of the output.
+    pub find: String,
+    /// What to do about it.
+    pub say: String,
 }
 
 /// What a step runs.
@@ -91,6 +114,8 @@ pub struct StepPlan {
     pub files: Vec<ScriptFile>,
     /// How the installed package's name, version and release are asked: an argument vector like a command's.
     pub package_query: Option<Vec<String>>,
+    /// What lines of its output mean where it fails; the first that is found is told.
+    pub hints: Vec<Hint>,
 }
 
 /// What the builder has at a path; asked of the caller, since this room reads nothing but provisioners' folders.
