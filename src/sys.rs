@@ -252,3 +252,50 @@ mod tests {
         assert_eq!(size_of::<NvmeAdminCommand>(), 72);
     }
 }
+
+// --- Copies of files ------------------------------------------------------------------------------------
+
+/// Makes `target` share all blocks of `source` (FICLONE, ioctl_ficlone(2)): both on one filesystem that can.
+///
+/// # Errors
+/// `EOPNOTSUPP`, `EXDEV` or `EINVAL` where the filesystem cannot share blocks.
+pub fn clone_file(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: FICLONE takes two descriptors, which are open for the whole call, and no memory of ours.
+    Errno::result(unsafe { libc::ioctl(target.as_raw_fd(), libc::FICLONE, source.as_raw_fd()) }).map(drop)
+}
+
+/// Copies at most `length` bytes at one place of both files inside the kernel (copy_file_range(2)); how many.
+///
+/// # Errors
+/// `EXDEV`, `EINVAL`, `EOPNOTSUPP` or `ENOSYS` where the filesystems cannot; `EOVERFLOW` for a place that no file has.
+pub fn copy_file_range(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    offset: u64,
+    length: u64,
+) -> nix::Result<u64> {
+    let (mut from_place, mut to_place) = (file_offset(offset)?, file_offset(offset)?);
+    let length = usize::try_from(length).map_err(|_| Errno::EOVERFLOW)?;
+    // SAFETY: both descriptors are open, and both offsets live, for the whole call.
+    let copied = Errno::result(unsafe {
+        libc::copy_file_range(from.as_raw_fd(), &mut from_place, to.as_raw_fd(), &mut to_place, length, 0)
+    })?;
+    u64::try_from(copied).map_err(|_| Errno::EOVERFLOW)
+}
+
+/// Starts writing a range of a file's dirty pages to its disk and does not wait (sync_file_range(2)). Promises
+/// nothing: only a later fsync does.
+///
+/// # Errors
+/// `EIO` or `ENOSPC`; `EOVERFLOW` for a place that no file has.
+pub fn begin_write_back(file: BorrowedFd<'_>, offset: u64, length: u64) -> nix::Result<()> {
+    let (offset, length) = (file_offset(offset)?, file_offset(length)?);
+    // SAFETY: the descriptor is open for the whole call; everything else is passed by value.
+    let result =
+        unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
+    Errno::result(result).map(drop)
+}
+
+fn file_offset(bytes: u64) -> nix::Result<i64> {
+    i64::try_from(bytes).map_err(|_| Errno::EOVERFLOW)
+}

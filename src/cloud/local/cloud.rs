@@ -1,0 +1,222 @@
+//! The store as a [`Cloud`].
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use async_trait::async_trait;
+
+use crate::cloud::{Cloud, DiskHandle, ImageSpec, ImageSummary, SnapshotSpec};
+use crate::error::{Failure, Kind};
+use crate::journal::{Entry, Journal, Standing, Thing};
+use crate::plan::{BaseFacts, CleanlyClosed, DiskPlan, Locator, Place};
+use crate::recipe::BaseSelector;
+use crate::stop::Stop;
+
+use super::record::{self, Origin, Provenance, Record};
+use super::{Store, copy, ids, place, remove_if_there, select, sync};
+
+#[async_trait]
+impl Cloud for Store {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    async fn place(&self) -> Result<Place> {
+        place::here()
+    }
+
+    async fn find_base(&self, selector: &BaseSelector) -> Result<BaseFacts> {
+        let records = self.clone().blocking(|store| store.records()).await?;
+        let record = select::select(&records, selector)?;
+        let disk = self.disk_of(record);
+        if !disk.is_file() {
+            let message = format!("the disk of {} is gone: there is no {}", record.name, disk.display());
+            return Err(Failure::new(Kind::Base, message)
+                .hint(format!(
+                    "remove its record with `bakehouse local remove {}` and make it again",
+                    record.id
+                ))
+                .into());
+        }
+        tracing::debug!("{selector:?} is {} ({}) of {}", record.name, record.id, self.folder.display());
+        Ok(select::facts(record))
+    }
+
+    async fn image_named(&self, name: &str) -> Result<Option<String>> {
+        let records = self.clone().blocking(|store| store.records()).await?;
+        Ok(records.into_iter().find(|record| record.name == name).map(|record| record.id))
+    }
+
+    async fn make_disk(
+        &self,
+        plan: &DiskPlan,
+        base: &BaseFacts,
+        journal: &Journal,
+        stop: &Stop,
+    ) -> Result<DiskHandle> {
+        let id = ids::new("disk")?;
+        let path = self.disk_file(&id);
+        let source = self.disk_file(&base.snapshot);
+        let entry = journal.intend(Thing::StoreFile { path: path.clone() })?;
+        let (target, size, stop) = (path.clone(), plan.size, stop.clone());
+        let copied = self
+            .clone()
+            .blocking(move |store| {
+                let file = store.new_disk(&target)?;
+                copy::copy(&source, &file, size, &stop)
+            })
+            .await;
+        match copied {
+            Ok(copied) => {
+                tracing::debug!("{} is a copy of {}: {copied:?}", path.display(), base.snapshot);
+                journal.made(entry, &id)?;
+                Ok(DiskHandle { id, locator: Locator::File(path) })
+            }
+            Err(error) => {
+                // At once, for a full filesystem is full for everybody; should it fail, the journal has it.
+                remove_if_there(&path)?;
+                journal.gone(entry)?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn capture(
+        &self,
+        disk: &DiskHandle,
+        _closed: CleanlyClosed,
+        _spec: &SnapshotSpec,
+        journal: &Journal,
+    ) -> Result<String> {
+        let from = file_of(disk)?.to_owned();
+        let snapshot = ids::new("snap")?;
+        let to = self.disk_file(&snapshot);
+        let entry = journal.intend(Thing::StoreFile { path: to.clone() })?;
+        let source = from.clone();
+        self.clone()
+            .blocking(move |_| {
+                sync(&source)?;
+                std::fs::rename(&source, &to)
+                    .with_context(|| format!("renaming {} to {}", source.display(), to.display()))?;
+                record::sync_folder_of(&to)
+            })
+            .await
+            .context("capturing the disk")?;
+        journal.made(entry, &snapshot)?;
+        if let Some(disk) = entry_of(journal, &from) {
+            journal.gone(disk.number)?;
+        }
+        Ok(snapshot)
+    }
+
+    async fn release_disk(&self, disk: &DiskHandle, journal: &Journal) -> Result<()> {
+        let path = file_of(disk)?.to_owned();
+        let entry = entry_of(journal, &path);
+        self.clone().blocking(move |_| remove_if_there(&path)).await?;
+        match entry {
+            Some(Entry { number, standing: Standing::Intended | Standing::Made, .. }) => journal.gone(number),
+            _ => Ok(()),
+        }
+    }
+
+    async fn snapshot_complete(
+        &self,
+        snapshot: &str,
+        _stop: &Stop,
+        progress: &(dyn for<'a> Fn(&'a str) + Send + Sync),
+    ) -> Result<()> {
+        let path = self.disk_file(snapshot);
+        if !path.is_file() {
+            let message =
+                format!("the snapshot {snapshot} is not in the store: there is no {}", path.display());
+            return Err(Failure::new(Kind::Capture, message).into());
+        }
+        progress("100%");
+        Ok(())
+    }
+
+    async fn register(
+        &self,
+        snapshot: &str,
+        spec: &ImageSpec,
+        base: &BaseFacts,
+        journal: &Journal,
+        _stop: &Stop,
+    ) -> Result<String> {
+        super::allowed_name(&spec.name)?;
+        let record = Record {
+            format: record::FORMAT,
+            id: ids::new("img")?,
+            name: spec.name.clone(),
+            created: record::now(),
+            arch: spec.arch,
+            description: spec.description.clone(),
+            tags: spec.tags.clone(),
+            base: base.image.clone(),
+            snapshot: snapshot.to_owned(),
+            size: spec.size,
+            boot_mode: base.inherited.get("boot_mode").and_then(|mode| mode.as_str()).map(str::to_owned),
+            root_device: base.root_device.clone(),
+            provenance: Provenance::new(Origin::Bake, base.name.clone()),
+        };
+        let id = record.id.clone();
+        // By its path, not by its name: two bakes may want one name, and who loses must not undo the other's.
+        let entry = journal.intend(Thing::StoreFile { path: self.record_file(&id) })?;
+        let registered = self.clone().blocking(move |store| store.register_record(&record)).await;
+        if let Err(error) = registered {
+            self.undo(&Thing::StoreFile { path: self.record_file(&id) }, None).await?;
+            journal.gone(entry)?;
+            return Err(error);
+        }
+        journal.made(entry, &id)?;
+        if let Some(snapshot) = entry_of(journal, &self.disk_file(snapshot)) {
+            journal.kept(snapshot.number)?;
+        }
+        journal.kept(entry)?;
+        Ok(id)
+    }
+
+    async fn undo(&self, thing: &Thing, _made: Option<&str>) -> Result<()> {
+        let Thing::StoreFile { path } = thing else {
+            anyhow::bail!("{thing} is not of the local store");
+        };
+        self.own_file(path)?;
+        let path = path.clone();
+        self.clone()
+            .blocking(move |_| {
+                remove_if_there(&path)?;
+                remove_if_there(&record::unfinished(&path))
+            })
+            .await
+    }
+
+    async fn images(&self) -> Result<Vec<ImageSummary>> {
+        let records = self.clone().blocking(|store| store.records()).await?;
+        Ok(records.iter().map(Record::summary).collect())
+    }
+}
+
+impl Store {
+    /// Runs what waits for a disk on a thread that may wait.
+    async fn blocking<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let store = Arc::new(self);
+        tokio::task::spawn_blocking(move || work(&store)).await.context("waiting for the store")?
+    }
+}
+
+fn file_of(disk: &DiskHandle) -> Result<&Path> {
+    match &disk.locator {
+        Locator::File(path) => Ok(path),
+        Locator::Volume { id, .. } => anyhow::bail!("{id} is a volume, not a disk of the local store"),
+    }
+}
+
+/// The newest entry about a file of the store.
+fn entry_of(journal: &Journal, path: &Path) -> Option<Entry> {
+    let wanted = Thing::StoreFile { path: PathBuf::from(path) };
+    journal.entries().into_iter().rev().find(|entry| entry.thing == wanted)
+}
