@@ -8,7 +8,7 @@ use std::fmt;
 
 /// The kinds of failure, each with its own exit status. The numbers are part of the command's interface and
 /// never change meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum Kind {

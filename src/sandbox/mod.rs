@@ -60,7 +60,51 @@ pub struct Run {
     /// After this it is ended.
     #[serde(skip)]
     pub timeout: Option<Duration>,
+    /// Device nodes of the builder that are seen inside at the same path (`devices = "disk"`); none by default.
+    pub devices: Vec<PathBuf>,
+    /// Keeps CAP_SYS_ADMIN, so that it may mount. Whoever has it is not held by this sandbox: only where a step asks.
+    pub mounts: bool,
+    /// Limits on memory, processes and processor time; none by default.
+    pub limits: Limits,
 }
+
+/// Limits of a run, kept by its cgroup (version 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Limits {
+    /// Memory in bytes; beyond it the kernel ends processes of the run.
+    pub memory: Option<u64>,
+    /// Processes and threads at once.
+    pub processes: Option<u64>,
+    /// Processor time in hundredths of one processor: 150 is one and a half.
+    pub cpu_percent: Option<u32>,
+}
+
+impl Run {
+    /// A run of `program` with the defaults: no environment, no binds, the builder's network, sync real, no
+    /// terminal, no timeout, no devices, no limits.
+    pub fn new(program: Program) -> Self {
+        Self {
+            program,
+            env: BTreeMap::new(),
+            cwd: None,
+            binds: Vec::new(),
+            network: Network::Host,
+            suppress_sync: false,
+            interactive: false,
+            timeout: None,
+            devices: Vec::new(),
+            mounts: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// A function of this binary that can run inside: its name, and what it does with its argument.
+pub type Builtin = (&'static str, fn(serde_json::Value) -> Result<()>);
+
+/// Does the sandbox's own work and never returns when this process is one of its helpers; else does nothing.
+/// Must be the first thing in `main`, before any thread.
+pub fn entry(_builtins: &[Builtin]) {}
 
 /// Which stream a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
