@@ -239,20 +239,6 @@ pub fn nvme_identify_controller(device: BorrowedFd<'_>) -> nix::Result<Vec<u8>> 
     if status == 0 { Ok(data) } else { Err(Errno::EIO) }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn structs_have_the_kernels_sizes() {
-        assert_eq!(size_of::<LoopInfo64>(), 232);
-        assert_eq!(size_of::<LoopConfig>(), 304);
-        assert_eq!(size_of::<BlkpgPartition>(), 152);
-        assert_eq!(size_of::<BlkpgArg>(), 24);
-        assert_eq!(size_of::<NvmeAdminCommand>(), 72);
-    }
-}
-
 // --- Copies of files ------------------------------------------------------------------------------------
 
 /// Makes `target` share all blocks of `source` (FICLONE, ioctl_ficlone(2)): both on one filesystem that can.
@@ -298,4 +284,18 @@ pub fn begin_write_back(file: BorrowedFd<'_>, offset: u64, length: u64) -> nix::
 
 fn file_offset(bytes: u64) -> nix::Result<i64> {
     i64::try_from(bytes).map_err(|_| Errno::EOVERFLOW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn structs_have_the_kernels_sizes() {
+        assert_eq!(size_of::<LoopInfo64>(), 232);
+        assert_eq!(size_of::<LoopConfig>(), 304);
+        assert_eq!(size_of::<BlkpgPartition>(), 152);
+        assert_eq!(size_of::<BlkpgArg>(), 24);
+        assert_eq!(size_of::<NvmeAdminCommand>(), 72);
+    }
 }
