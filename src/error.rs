@@ -38,6 +38,8 @@ pub enum Kind {
     Name = 12,
     /// The image is good, but publishing it is not complete.
     Publish = 13,
+    /// The image is good, but something that the bake made could not be released.
+    Leftover = 14,
 }
 
 /// A failure of a known kind, with what to do about it.

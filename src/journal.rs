@@ -4,7 +4,6 @@
 //! that it announces. The process that bakes holds a lock on the file for as long as it lives, so whether a
 //! bake is live is never in doubt.
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -16,6 +15,10 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::BakeId;
+
+mod record;
+
+pub use record::{Record, read};
 
 /// A thing that a bake makes and that somebody would have to pay for, or clean up, if it were forgotten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +107,15 @@ pub struct Entry {
     pub standing: Standing,
 }
 
+impl std::fmt::Display for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.made {
+            Some(id) => write!(f, "{} {id}", self.thing),
+            None => write!(f, "{}", self.thing),
+        }
+    }
+}
+
 /// A line of the file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "kebab-case")]
@@ -168,6 +180,50 @@ impl Journal {
         journal
             .write(&mut journal.lock(), &Line::Bake { id: bake.clone(), cloud: cloud.to_owned(), about })?;
         Ok(journal)
+    }
+
+    /// Takes up the journal of a bake that died: its lock, and all that it says. `None` while the bake (or
+    /// somebody else who took it up) lives.
+    pub fn take_up(path: &Path) -> Result<Option<(Self, Record)>> {
+        let open = || OpenOptions::new().read(true).append(true).open(path);
+        let file = open().with_context(|| format!("opening the journal {}", path.display()))?;
+        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_, errno)) => {
+                return Err(errno).with_context(|| format!("locking the journal {}", path.display()));
+            }
+        };
+        // Its holder may have ended it between the opening and the lock: then nothing is left to take up.
+        if nix::sys::stat::fstat(&*file).is_ok_and(|found| found.st_nlink == 0) {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("reading the journal {}", path.display()))?;
+        let record = read(&text).with_context(|| format!("reading the journal {}", path.display()))?;
+        // A torn last line would swallow the next one.
+        let whole = text.rfind('\n').map_or(0, |at| at + 1);
+        file.set_len(whole as u64).with_context(|| format!("mending the journal {}", path.display()))?;
+        let state = State { file, entries: record.entries.clone() };
+        Ok(Some((Self { path: path.to_owned(), state: Mutex::new(state) }, record)))
+    }
+
+    /// The journals in a state folder, oldest first.
+    pub fn all(state: &Path) -> Result<Vec<PathBuf>> {
+        let folder = state.join("bakes");
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.with_context(|| format!("listing the journals in {}", folder.display()))?,
+        };
+        let mut paths = Vec::new();
+        for entry in entries {
+            let path = entry.with_context(|| format!("listing the journals in {}", folder.display()))?.path();
+            if path.extension().is_some_and(|ending| ending == "journal") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        Ok(paths)
     }
 
     /// Announces an effect that is about to happen; its entry's number.
@@ -266,64 +322,6 @@ fn lock(file: File, path: &Path) -> Result<Flock<File>> {
     }
 }
 
-/// A journal read back: of a bake that lives, or of one that died.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Record {
-    /// The bake.
-    pub bake: BakeId,
-    /// `ec2` or `local`.
-    pub cloud: String,
-    /// What the bake said of itself when it began.
-    pub about: serde_json::Value,
-    /// Its entries, oldest first.
-    pub entries: Vec<Entry>,
-    /// Its notes.
-    pub notes: BTreeMap<String, String>,
-}
-
-/// Reads a journal's text. A torn last line (power loss in the middle of a write) is left out: its effect
-/// cannot have begun.
-pub fn read(text: &str) -> Result<Record> {
-    let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-    let first = lines.next().context("reading the journal's first line: there is none")?;
-    let Line::Bake { id, cloud, about } =
-        serde_json::from_str(first).context("reading the journal's first line")?
-    else {
-        bail!("the journal does not begin with its bake");
-    };
-    let mut record = Record { bake: id, cloud, about, entries: Vec::new(), notes: BTreeMap::new() };
-    for (index, line) in lines.enumerate() {
-        let line = serde_json::from_str(line)
-            .with_context(|| format!("reading the journal's line {}", index + 2))?;
-        match line {
-            Line::Bake { .. } => bail!("the journal's line {} begins a second bake", index + 2),
-            Line::Intend { number, thing } => {
-                record.entries.push(Entry { number, thing, made: None, standing: Standing::Intended });
-            }
-            Line::Made { number, id } => {
-                let entry = entry_of(&mut record.entries, number, index + 2)?;
-                entry.made = Some(id);
-                entry.standing = Standing::Made;
-            }
-            Line::Kept { number } => {
-                entry_of(&mut record.entries, number, index + 2)?.standing = Standing::Kept;
-            }
-            Line::Gone { number } => {
-                entry_of(&mut record.entries, number, index + 2)?.standing = Standing::Gone;
-            }
-            Line::Note { key, value } => {
-                record.notes.insert(key, value);
-            }
-        }
-    }
-    Ok(record)
-}
-
-fn entry_of(entries: &mut [Entry], number: u32, line: usize) -> Result<&mut Entry> {
-    let found = usize::try_from(number).ok().and_then(|at| entries.get_mut(at));
-    found.with_context(|| format!("finding entry {number}, named in line {line}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,6 +372,28 @@ mod tests {
         assert!(path.exists(), "the journal of something still owned stays");
         assert!(lock(File::open(&path).unwrap(), &path).is_ok(), "the lock died with its holder");
         let _ = number;
+    }
+
+    #[test]
+    fn a_dead_bakes_journal_is_taken_up_once_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = begin(folder.path());
+        journal.intend(file("/a")).unwrap();
+        let path = journal.path().to_owned();
+        assert!(Journal::take_up(&path).unwrap().is_none(), "the bake lives");
+        drop(journal);
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"line\":\"ma").unwrap();
+        let (again, record) = Journal::take_up(&path).unwrap().unwrap();
+        assert_eq!(record.entries.len(), 1);
+        assert!(Journal::take_up(&path).unwrap().is_none(), "somebody else has it");
+        again.gone(0).unwrap();
+        assert_eq!(
+            read(&std::fs::read_to_string(&path).unwrap()).unwrap().entries[0].standing,
+            Standing::Gone
+        );
+        assert_eq!(Journal::all(folder.path()).unwrap(), [path]);
+        again.end().unwrap();
+        assert_eq!(Journal::all(folder.path()).unwrap(), Vec::<PathBuf>::new());
     }
 
     #[test]

@@ -1,1 +1,231 @@
 //! Progress, timeline, logs, result documents. Does not know how anything is done.
+//!
+//! Standard output carries the result alone; all that is here goes to standard error and to the bake's log.
+
+use std::fs::File;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+pub mod failure;
+
+/// How much goes to standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Volume {
+    /// Warnings and errors alone.
+    Quiet,
+    /// Phases and the output of steps.
+    Normal,
+    /// All that is logged.
+    Verbose,
+}
+
+/// A phase and how long it took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Phase {
+    /// `resolve`, `disk`, `mount`, …
+    pub name: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Tells people what is going on, and remembers how long each phase took. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Reporter(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    volume: Volume,
+    colour: bool,
+    began: Instant,
+    phases: Vec<Phase>,
+    current: Option<(String, Instant)>,
+    log: Option<(PathBuf, File)>,
+}
+
+impl Reporter {
+    /// A reporter to standard error.
+    pub fn new(volume: Volume) -> Self {
+        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let inner =
+            Inner { volume, colour, began: Instant::now(), phases: Vec::new(), current: None, log: None };
+        Self(Arc::new(Mutex::new(inner)))
+    }
+
+    /// From now on everything is kept in a bake's log as well, however quiet standard error is.
+    pub fn log_to(&self, path: &Path) -> Result<()> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("making the folder of logs {}", folder.display()))?;
+        }
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .with_context(|| format!("opening the bake's log {}", path.display()))?;
+        self.lock().log = Some((path.to_owned(), file));
+        Ok(())
+    }
+
+    /// The bake's log, when one is kept.
+    pub fn log_path(&self) -> Option<PathBuf> {
+        self.lock().log.as_ref().map(|(path, _)| path.clone())
+    }
+
+    /// Begins a phase; the one before it ends.
+    pub fn phase(&self, name: &str, about: &str) {
+        let mut inner = self.lock();
+        inner.end_phase();
+        inner.current = Some((name.to_owned(), Instant::now()));
+        let at = inner.began.elapsed().as_secs_f64();
+        let shown = inner.paint("1", &format!("{name:<9}"));
+        inner.say(Volume::Normal, &format!("{at:7.2} s  {shown} {about}"), &format!("{name:<9} {about}"));
+    }
+
+    /// Something to know within a phase.
+    pub fn note(&self, text: &str) {
+        let mut inner = self.lock();
+        inner.say(Volume::Normal, &format!("           {:<9} {text}", ""), text);
+    }
+
+    /// Something that only a closer look needs.
+    pub fn detail(&self, text: &str) {
+        let mut inner = self.lock();
+        inner.say(Volume::Verbose, &format!("           {:<9} {text}", ""), text);
+    }
+
+    /// Something that is not right but does not end the bake.
+    pub fn warn(&self, text: &str) {
+        let mut inner = self.lock();
+        let shown = format!("{} {text}", inner.paint("33;1", "warning:"));
+        inner.say(Volume::Quiet, &shown, &format!("warning: {text}"));
+    }
+
+    /// A line of a step's own output. Control characters are shown, not obeyed: it comes from programs that
+    /// nobody here wrote.
+    pub fn line(&self, step: &str, text: &str) {
+        let text = harmless(text);
+        let mut inner = self.lock();
+        let shown = format!("{} {text}", inner.paint("2", &format!("{step:>19} │")));
+        inner.say(Volume::Normal, &shown, &format!("{step} | {text}"));
+    }
+
+    /// Ends the last phase; all of them, in order.
+    pub fn phases(&self) -> Vec<Phase> {
+        let mut inner = self.lock();
+        inner.end_phase();
+        inner.phases.clone()
+    }
+
+    /// Since the reporter was made.
+    pub fn elapsed(&self) -> Duration {
+        self.lock().began.elapsed()
+    }
+
+    /// A line for the log alone.
+    pub fn log(&self, text: &str) {
+        self.lock().write_log(text);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn end_phase(&mut self) {
+        if let Some((name, since)) = self.current.take() {
+            let took = since.elapsed();
+            // A phase entered again (steps after a check, say) adds to its first entry.
+            match self.phases.iter_mut().find(|phase| phase.name == name) {
+                Some(phase) => phase.took += took,
+                None => self.phases.push(Phase { name, took }),
+            }
+        }
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn say(&mut self, from: Volume, shown: &str, logged: &str) {
+        if self.volume >= from {
+            // Standard error may be closed (a terminal that went away): the bake goes on, the log has it.
+            drop(writeln!(std::io::stderr(), "{}", shown.trim_end()));
+        }
+        self.write_log(logged);
+    }
+
+    fn write_log(&mut self, text: &str) {
+        let at = self.began.elapsed().as_secs_f64();
+        if let Some((_, file)) = &mut self.log {
+            // A full disk under the log must not end a bake.
+            drop(writeln!(file, "{at:9.3} {}", text.trim_end()));
+        }
+    }
+}
+
+/// The text with every control character but tab made visible, so that a package's output cannot steer the
+/// operator's terminal. Colours (SGR sequences) are taken out.
+pub fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_control() && c != '\t') {
+        let (before, from) = rest.split_at(at);
+        shown.push_str(before);
+        if let Some(after) = strip_sgr(from) {
+            rest = after;
+            continue;
+        }
+        let mut characters = from.chars();
+        if let Some(control) = characters.next() {
+            shown.extend(control.escape_default());
+        }
+        rest = characters.as_str();
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// What follows an SGR sequence (`ESC [ digits ; … m`) that the text begins with.
+fn strip_sgr(text: &str) -> Option<&str> {
+    let body = text.strip_prefix("\x1b[")?;
+    let end = body.find(|c: char| !(c.is_ascii_digit() || c == ';'))?;
+    body.get(end..)?.strip_prefix('m')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_cannot_steer_the_terminal() {
+        assert_eq!(harmless("a\x1b[31mred\x1b[0m b"), "ared b");
+        assert_eq!(harmless("\x1b]0;title\x07x"), "\\u{1b}]0;title\\u{7}x");
+        assert_eq!(harmless("\x1b[2Jx\ty"), "\\u{1b}[2Jx\ty");
+        assert_eq!(harmless("\x1b["), "\\u{1b}[");
+    }
+
+    #[test]
+    fn a_phase_entered_again_adds_to_its_first_entry() {
+        let reporter = Reporter::new(Volume::Quiet);
+        reporter.phase("steps", "");
+        reporter.phase("checks", "");
+        reporter.phase("steps", "");
+        let names: Vec<_> = reporter.phases().into_iter().map(|phase| phase.name).collect();
+        assert_eq!(names, ["steps", "checks"]);
+    }
+
+    #[test]
+    fn the_log_has_what_a_quiet_standard_error_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let reporter = Reporter::new(Volume::Quiet);
+        let path = folder.path().join("logs/bake.log");
+        reporter.log_to(&path).unwrap();
+        reporter.line("apt", "Setting up web");
+        assert!(std::fs::read_to_string(&path).unwrap().contains("apt | Setting up web"));
+    }
+}

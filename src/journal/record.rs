@@ -1,0 +1,66 @@
+//! A journal read back.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{Entry, Line, Standing};
+use crate::plan::BakeId;
+
+/// A journal read back: of a bake that lives, or of one that died.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// The bake.
+    pub bake: BakeId,
+    /// `ec2` or `local`.
+    pub cloud: String,
+    /// What the bake said of itself when it began.
+    pub about: serde_json::Value,
+    /// Its entries, oldest first.
+    pub entries: Vec<Entry>,
+    /// Its notes.
+    pub notes: BTreeMap<String, String>,
+}
+
+/// Reads a journal's text. A torn last line (power loss in the middle of a write) is left out: its effect
+/// cannot have begun.
+pub fn read(text: &str) -> Result<Record> {
+    let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let first = lines.next().context("reading the journal's first line: there is none")?;
+    let Line::Bake { id, cloud, about } =
+        serde_json::from_str(first).context("reading the journal's first line")?
+    else {
+        bail!("the journal does not begin with its bake");
+    };
+    let mut record = Record { bake: id, cloud, about, entries: Vec::new(), notes: BTreeMap::new() };
+    for (index, line) in lines.enumerate() {
+        let line = serde_json::from_str(line)
+            .with_context(|| format!("reading the journal's line {}", index + 2))?;
+        match line {
+            Line::Bake { .. } => bail!("the journal's line {} begins a second bake", index + 2),
+            Line::Intend { number, thing } => {
+                record.entries.push(Entry { number, thing, made: None, standing: Standing::Intended });
+            }
+            Line::Made { number, id } => {
+                let entry = entry_of(&mut record.entries, number, index + 2)?;
+                entry.made = Some(id);
+                entry.standing = Standing::Made;
+            }
+            Line::Kept { number } => {
+                entry_of(&mut record.entries, number, index + 2)?.standing = Standing::Kept;
+            }
+            Line::Gone { number } => {
+                entry_of(&mut record.entries, number, index + 2)?.standing = Standing::Gone;
+            }
+            Line::Note { key, value } => {
+                record.notes.insert(key, value);
+            }
+        }
+    }
+    Ok(record)
+}
+
+fn entry_of(entries: &mut [Entry], number: u32, line: usize) -> Result<&mut Entry> {
+    let found = usize::try_from(number).ok().and_then(|at| entries.get_mut(at));
+    found.with_context(|| format!("finding entry {number}, named in line {line}"))
+}

@@ -1,0 +1,64 @@
+//! How a failure is told: what was being done, to what, why it failed, and what to do now.
+
+use crate::error::failure_of;
+
+/// The failure in lines for people: the outermost context first, each cause below it, the hint last.
+pub fn render(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    let mut last = String::new();
+    for (depth, cause) in error.chain().enumerate() {
+        let message = cause.to_string();
+        // Libraries repeat their cause in their own message; say it once.
+        if depth > 0 && (message.is_empty() || last.contains(&message)) {
+            continue;
+        }
+        let lead = if depth == 0 { "error: " } else { "  because: " };
+        let mut lines = message.lines();
+        text.push_str(lead);
+        text.push_str(lines.next().unwrap_or_default());
+        text.push('\n');
+        for line in lines {
+            text.push_str("    ");
+            text.push_str(line);
+            text.push('\n');
+        }
+        last = message;
+    }
+    if let Some(hint) = failure_of(error).and_then(|failure| failure.hint.as_deref()) {
+        text.push_str("  what to do: ");
+        text.push_str(hint);
+        text.push('\n');
+    }
+    text
+}
+
+/// The failure as one JSON document: `{"error": {"kind", "message", "causes", "hint"}}`.
+pub fn document(error: &anyhow::Error) -> serde_json::Value {
+    let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
+    serde_json::json!({"error": {
+        "kind": crate::error::kind_of(error),
+        "status": crate::error::exit_status(error),
+        "message": error.to_string(),
+        "causes": causes,
+        "hint": failure_of(error).and_then(|failure| failure.hint.clone()),
+    }})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Failure, Kind};
+    use anyhow::Context as _;
+
+    #[test]
+    fn a_failure_reads_as_prose_and_ends_with_what_to_do() {
+        let failure =
+            Failure::new(Kind::Base, "no image matches debian-13-*").hint("look with bakehouse images");
+        let error = Err::<(), _>(anyhow::Error::from(failure)).context("finding the base").unwrap_err();
+        assert_eq!(
+            render(&error),
+            "error: finding the base\n  because: no image matches debian-13-*\n  what to do: look with bakehouse images\n"
+        );
+        assert_eq!(document(&error)["error"]["status"], 5);
+    }
+}
