@@ -165,7 +165,7 @@ impl Journal {
         let folder = state.join("bakes");
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("making the state folder {}", folder.display()))?;
-        let path = folder.join(format!("{bake}.journal"));
+        let path = Self::path_of(state, bake);
         let file = OpenOptions::new()
             .append(true)
             .create_new(true)
@@ -206,6 +206,11 @@ impl Journal {
         file.set_len(whole as u64).with_context(|| format!("mending the journal {}", path.display()))?;
         let state = State { file, entries: record.entries.clone() };
         Ok(Some((Self { path: path.to_owned(), state: Mutex::new(state) }, record)))
+    }
+
+    /// Where a bake's journal is in a state folder.
+    pub fn path_of(state: &Path, bake: &BakeId) -> PathBuf {
+        state.join("bakes").join(format!("{bake}.journal"))
     }
 
     /// The journals in a state folder, oldest first.

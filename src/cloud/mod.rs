@@ -7,7 +7,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 
 use crate::journal::{Journal, Thing};
-use crate::plan::{Arch, BaseFacts, CleanlyClosed, DiskPlan, Locator, Place};
+use crate::plan::{Arch, BakeId, BaseFacts, CleanlyClosed, DiskPlan, Locator, Place};
 use crate::recipe::BaseSelector;
 use crate::stop::Stop;
 
@@ -15,7 +15,7 @@ pub mod ec2;
 pub mod local;
 
 /// A disk that the cloud made for this bake.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DiskHandle {
     /// `vol-…`, or the store's own id.
     pub id: String,
@@ -24,7 +24,7 @@ pub struct DiskHandle {
 }
 
 /// What a snapshot is captured with.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotSpec {
     /// Its description.
     pub description: String,
@@ -33,7 +33,7 @@ pub struct SnapshotSpec {
 }
 
 /// What an image is registered with; everything else comes from the base's [`BaseFacts::inherited`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ImageSpec {
     /// Its name, free when last looked at.
     pub name: String,
@@ -47,6 +47,21 @@ pub struct ImageSpec {
     pub size: u64,
     /// The root volume's type, iops and throughput, where the recipe says them.
     pub disk: crate::recipe::DiskSpec,
+}
+
+/// Something tagged as a bake's that no image needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    /// What it is: given to [`Cloud::undo`] with the id.
+    pub thing: Thing,
+    /// `vol-…`, `snap-…`, a file's name.
+    pub id: String,
+    /// The bake, by its tag.
+    pub bake: BakeId,
+    /// The builder, by its tag.
+    pub builder: Option<String>,
+    /// RFC 3339 time of its making.
+    pub created: String,
 }
 
 /// One image in a list.
@@ -134,6 +149,21 @@ pub trait Cloud: Send + Sync {
 
     /// The images that Bakehouse made or imported, newest first.
     async fn images(&self) -> Result<Vec<ImageSummary>>;
+
+    /// The id of the image of that name which that bake registered, if it stands.
+    async fn image_of_bake(&self, name: &str, bake: &BakeId) -> Result<Option<String>> {
+        let images = self.images().await?;
+        let ours = images
+            .into_iter()
+            .find(|image| image.name == name && image.tags.get("bakehouse:bake").is_some_and(|tag| *tag == bake.0));
+        Ok(ours.map(|image| image.id))
+    }
+
+    /// What is tagged as a bake's (volumes, snapshots that no image uses) and was made by this builder, or by
+    /// any: whether the bake lives is not this room's to know.
+    async fn orphans(&self, _any_builder: bool) -> Result<Vec<Orphan>> {
+        Ok(Vec::new())
+    }
 
     /// The API calls made so far: name to count. Empty where there is no API.
     fn calls(&self) -> BTreeMap<String, u32> {

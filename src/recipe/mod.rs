@@ -61,7 +61,7 @@ pub struct ImageSpec {
 }
 
 /// `[disk]`. Sizes in bytes, iops in operations a second, throughput in MiB a second.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DiskSpec {
     /// Size in bytes; the base's where left out.
     pub size: Option<u64>,
