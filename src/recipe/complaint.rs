@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use miette::{Diagnostic, LabeledSpan, NamedSource};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
 
 /// A text that complaints point into.
 #[derive(Debug, Clone)]
@@ -64,6 +64,47 @@ struct Rendered {
     label: String,
     span: Range<usize>,
     text: NamedSource<String>,
+}
+
+/// How complaints are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// With colours and box-drawing characters; else plain ASCII.
+    pub fancy: bool,
+    /// Columns.
+    pub width: usize,
+}
+
+impl Look {
+    /// For logs, pipes and tests: plain, 80 columns.
+    pub fn plain() -> Self {
+        Self { fancy: false, width: 80 }
+    }
+}
+
+/// All complaints about one text, each with its line underlined, and at the end how many they are.
+pub fn render(complaints: &[Complaint], source: &Source, look: Look) -> String {
+    let theme = if look.fancy { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_width(look.width.max(40))
+        .with_links(false)
+        .with_context_lines(1);
+    let mut text = String::new();
+    for complaint in complaints {
+        let report = complaint.with_source(source);
+        let mut one = String::new();
+        if handler.render_report(&mut one, report.as_ref()).is_err() {
+            one = format!("{}: {}\n", source.name, complaint.message);
+        }
+        text.push_str(one.trim_start_matches('\n').trim_end());
+        text.push_str("\n\n");
+    }
+    let count = match complaints.len() {
+        1 => "1 thing is wrong".to_owned(),
+        many => format!("{many} things are wrong"),
+    };
+    text.push_str(&format!("{}: {count}\n", source.name));
+    text
 }
 
 impl Diagnostic for Rendered {

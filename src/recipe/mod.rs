@@ -4,9 +4,18 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
-pub mod complaint;
+use crate::error::{Failure, Kind};
 
-pub use complaint::{Complaint, Source};
+pub mod complaint;
+mod line;
+pub(crate) mod reader;
+mod sections;
+pub mod template;
+mod tree;
+pub mod units;
+
+pub use complaint::{Complaint, Look, Source, render};
+pub use line::{OneLine, one_line};
 
 /// A value and where it stands in the recipe's text (bytes).
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +61,7 @@ pub enum BaseSelector {
 /// `[image]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageSpec {
-    /// The name's template.
+    /// The name's template; it parses (see [`template::Template`]), as those below do.
     pub name: Spanned<String>,
     /// The description's template; provenance is added behind it.
     pub description: Option<Spanned<String>>,
@@ -95,6 +104,8 @@ pub struct StepSpec {
     pub suppress_sync: Option<bool>,
     /// All other keys of the table.
     pub params: BTreeMap<String, Spanned<RawValue>>,
+    /// Where each of those keys stands.
+    pub keys: BTreeMap<String, Range<usize>>,
     /// The table's header, for complaints about what is missing.
     pub span: Range<usize>,
 }
@@ -118,6 +129,21 @@ pub enum RawValue {
     Table(Vec<(Spanned<String>, Spanned<RawValue>)>),
 }
 
+impl RawValue {
+    /// What messages call its type, with its article.
+    pub(crate) fn type_name(&self) -> &'static str {
+        match self {
+            Self::String(_) => "a string",
+            Self::Integer(_) => "an integer",
+            Self::Float(_) => "a number with a fraction",
+            Self::Boolean(_) => "a boolean",
+            Self::Datetime(_) => "a date or time",
+            Self::Array(_) => "a list",
+            Self::Table(_) => "a table",
+        }
+    }
+}
+
 /// What is to be baked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
@@ -132,3 +158,43 @@ pub struct Recipe {
     /// `[[check]]`, in order.
     pub checks: Vec<StepSpec>,
 }
+
+/// A recipe larger than this (bytes) is none: somebody named another file.
+const LARGEST: usize = 1 << 20;
+
+/// The text of a recipe or definition from a file's bytes.
+///
+/// # Errors
+/// [`Kind::Recipe`] where it isn't UTF-8, with the place of the first wrong byte, or is far too large.
+pub fn source_from_bytes(name: &str, bytes: &[u8]) -> Result<Source, Failure> {
+    if bytes.len() > LARGEST {
+        let message = format!("{name} is no recipe: it is larger than {}", units::show_size(LARGEST as u64));
+        return Err(Failure::new(Kind::Recipe, message).hint("name the recipe's TOML file"));
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(Source { name: name.to_owned(), text: text.to_owned() }),
+        Err(error) => {
+            let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let column = String::from_utf8_lossy(before.get(start..).unwrap_or_default()).chars().count() + 1;
+            let message = format!("{name} is not UTF-8: line {line}, column {column}");
+            Err(Failure::new(Kind::Recipe, message).hint("save it as UTF-8 text"))
+        }
+    }
+}
+
+/// Parses a recipe.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the text. With syntax errors, what stands before the
+/// first of them is checked too. Steps' parameters are checked by [`crate::provisioner::check_all`].
+pub fn parse(source: &Source) -> Result<Recipe, Vec<Complaint>> {
+    let mut complaints = reader::Complaints::new(source);
+    let entries = complaints.tree();
+    let recipe = sections::recipe(&entries, &mut complaints);
+    complaints.finish(recipe)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,426 @@
+//! Reads tables of a TOML text and keeps complaints as it goes, so that everything wrong is told at once.
+//! Recipes and provisioners' definitions are both read with it.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::tree;
+use super::{Complaint, RawValue, Source, Spanned, units};
+
+/// The complaints about one text.
+#[derive(Debug)]
+pub(crate) struct Complaints<'s> {
+    source: &'s Source,
+    list: Vec<Complaint>,
+    partial: bool,
+}
+
+impl<'s> Complaints<'s> {
+    /// None yet.
+    pub(crate) fn new(source: &'s Source) -> Self {
+        Self { source, list: Vec::new(), partial: false }
+    }
+
+    /// Parses the text as TOML. Where it is none, what could be read of it is returned, and what is found
+    /// missing in it later is not complained of.
+    pub(crate) fn tree(&mut self) -> Vec<(Spanned<String>, Spanned<RawValue>)> {
+        let (entries, complaints) = tree::parse(self.source);
+        self.partial = !complaints.is_empty();
+        self.list.extend(complaints);
+        entries
+    }
+
+    /// Adds one.
+    pub(crate) fn push(&mut self, complaint: Complaint) {
+        self.list.push(complaint);
+    }
+
+    /// Adds one about something that should be there and isn't.
+    pub(crate) fn missing(&mut self, complaint: Complaint) {
+        if !self.partial {
+            self.list.push(complaint);
+        }
+    }
+
+    /// All of them by place, each once; `Ok(value)` where there are none.
+    pub(crate) fn finish<T>(mut self, value: Option<T>) -> Result<T, Vec<Complaint>> {
+        if self.list.is_empty() {
+            if let Some(value) = value {
+                return Ok(value);
+            }
+            self.list.push(Complaint::new("nothing could be read", 0..0));
+        }
+        self.list.sort_by_key(|complaint| (complaint.span.start, complaint.span.end));
+        self.list.dedup();
+        Err(self.list)
+    }
+
+    /// The place of `part` (bytes of the string's value) in the text: exact where the string is written without
+    /// escapes, else the whole string.
+    pub(crate) fn within(&self, string: &Spanned<String>, part: Range<usize>) -> Range<usize> {
+        let written = self.source.text.get(string.span.clone()).unwrap_or_default();
+        let quotes = if written.starts_with("\"\"\"") || written.starts_with("'''") { 3 } else { 1 };
+        let inner = written.get(quotes..written.len().saturating_sub(quotes)).unwrap_or_default();
+        let (skipped, inner) = match inner.strip_prefix('\n') {
+            Some(rest) if quotes == 3 => (1, rest),
+            _ => (0, inner),
+        };
+        let start = string.span.start + quotes + skipped;
+        if inner == string.value && string.value.get(part.clone()).is_some() {
+            start + part.start..start + part.end
+        } else {
+            string.span.clone()
+        }
+    }
+}
+
+/// A table being read: what was asked for is known, so what is left over is unknown.
+#[derive(Debug)]
+pub(crate) struct Table<'v> {
+    /// How messages call it, `[disk]`.
+    pub(crate) what: String,
+    /// Its header, or where it stands inline.
+    pub(crate) span: Range<usize>,
+    entries: &'v [(Spanned<String>, Spanned<RawValue>)],
+    asked: Vec<String>,
+}
+
+impl<'v> Table<'v> {
+    /// A table of these entries.
+    pub(crate) fn new(
+        what: impl Into<String>,
+        span: Range<usize>,
+        entries: &'v [(Spanned<String>, Spanned<RawValue>)],
+    ) -> Self {
+        Self { what: what.into(), span, entries, asked: Vec::new() }
+    }
+
+    /// The table that `value` is, or a complaint.
+    pub(crate) fn of(
+        what: impl Into<String>,
+        value: &'v Spanned<RawValue>,
+        complaints: &mut Complaints,
+    ) -> Option<Self> {
+        let what = what.into();
+        match &value.value {
+            RawValue::Table(entries) => Some(Self::new(what, value.span.clone(), entries)),
+            other => {
+                complaints.push(wrong_type(&what, "a table", other, value.span.clone()));
+                None
+            }
+        }
+    }
+
+    /// The value of `key` and the key's own place.
+    pub(crate) fn entry(&mut self, key: &str) -> Option<(&'v Spanned<String>, &'v Spanned<RawValue>)> {
+        if !self.asked.iter().any(|asked| asked == key) {
+            self.asked.push(key.to_owned());
+        }
+        self.entries.iter().find(|(name, _)| name.value == key).map(|(name, value)| (name, value))
+    }
+
+    /// The value of `key`.
+    pub(crate) fn get(&mut self, key: &str) -> Option<&'v Spanned<RawValue>> {
+        self.entry(key).map(|(_, value)| value)
+    }
+
+    /// The value of `key`, read by `read`, which is given the key's name for its messages.
+    fn read<T>(
+        &mut self,
+        key: &str,
+        complaints: &mut Complaints,
+        read: impl FnOnce(&str, &'v Spanned<RawValue>, &mut Complaints) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.get(key)?;
+        read(&format!("`{key}`"), value, complaints)
+    }
+
+    /// A string.
+    pub(crate) fn string(&mut self, key: &str, complaints: &mut Complaints) -> Option<Spanned<String>> {
+        self.read(key, complaints, string)
+    }
+
+    /// A boolean.
+    pub(crate) fn bool(&mut self, key: &str, complaints: &mut Complaints) -> Option<bool> {
+        self.read(key, complaints, bool)
+    }
+
+    /// An integer.
+    pub(crate) fn integer(&mut self, key: &str, complaints: &mut Complaints) -> Option<Spanned<i64>> {
+        self.read(key, complaints, integer)
+    }
+
+    /// A size in bytes.
+    pub(crate) fn size(&mut self, key: &str, complaints: &mut Complaints) -> Option<Spanned<u64>> {
+        self.read(key, complaints, size)
+    }
+
+    /// A duration in seconds.
+    pub(crate) fn duration(&mut self, key: &str, complaints: &mut Complaints) -> Option<Spanned<u64>> {
+        self.read(key, complaints, duration)
+    }
+
+    /// A list of strings.
+    pub(crate) fn strings(&mut self, key: &str, complaints: &mut Complaints) -> Option<Vec<Spanned<String>>> {
+        self.read(key, complaints, strings)
+    }
+
+    /// A map of strings.
+    pub(crate) fn map(
+        &mut self,
+        key: &str,
+        complaints: &mut Complaints,
+    ) -> Option<Vec<(Spanned<String>, Spanned<String>)>> {
+        self.read(key, complaints, map)
+    }
+
+    /// A table.
+    pub(crate) fn table(&mut self, key: &str, complaints: &mut Complaints) -> Option<Table<'v>> {
+        let value = self.get(key)?;
+        Table::of(format!("[{key}]"), value, complaints)
+    }
+
+    /// An array of tables; empty where it isn't there.
+    pub(crate) fn tables(&mut self, key: &str, complaints: &mut Complaints) -> Vec<Table<'v>> {
+        let Some((name, value)) = self.entry(key) else { return Vec::new() };
+        match &value.value {
+            RawValue::Array(items) => {
+                items.iter().filter_map(|item| Table::of(format!("[[{key}]]"), item, complaints)).collect()
+            }
+            RawValue::Table(_) => {
+                complaints.push(
+                    Complaint::new(format!("`{key}` is one table; there may be several"), name.span.clone())
+                        .help(format!("write [[{key}]], with two brackets")),
+                );
+                Vec::new()
+            }
+            other => {
+                let what = format!("`{key}`");
+                complaints.push(wrong_type(&what, "an array of tables", other, value.span.clone()));
+                Vec::new()
+            }
+        }
+    }
+
+    /// All entries, whatever was asked for.
+    pub(crate) fn all(&self) -> &'v [(Spanned<String>, Spanned<RawValue>)] {
+        self.entries
+    }
+
+    /// The entries that were not asked for.
+    pub(crate) fn rest(
+        &self,
+    ) -> impl Iterator<Item = &'v (Spanned<String>, Spanned<RawValue>)> + use<'_, 'v> {
+        self.entries.iter().filter(|(name, _)| !self.asked.contains(&name.value))
+    }
+
+    /// Complains of every key that was not asked for.
+    pub(crate) fn finish(self, complaints: &mut Complaints) {
+        let known: Vec<&str> = self.asked.iter().map(String::as_str).collect();
+        for (name, _) in self.rest() {
+            complaints.push(unknown_key(name, &self.what, &known));
+        }
+    }
+}
+
+/// A complaint about a key that is not known in `what`.
+pub(crate) fn unknown_key(name: &Spanned<String>, what: &str, known: &[&str]) -> Complaint {
+    let complaint =
+        Complaint::new(format!("unknown key `{}` in {what}", shown(&name.value)), name.span.clone())
+            .label("not known");
+    match did_you_mean(&name.value, known) {
+        Some(near) => complaint.help(format!("did you mean `{near}`?")),
+        None if known.is_empty() => complaint,
+        None => complaint.help(format!("known are {}", listed(known))),
+    }
+}
+
+/// The nearest of `known`, where it is near enough to be meant.
+pub(crate) fn did_you_mean<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let name = name.to_lowercase().replace('-', "_");
+    known
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&name, &candidate.replace('-', "_")), *candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count() / 4)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// `a`, `b` and `c`.
+pub(crate) fn listed(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+        None => "none".to_owned(),
+    }
+}
+
+/// A text of the user's, fit for one line of a message.
+pub(crate) fn shown(text: &str) -> String {
+    let mut line: String = text.chars().take(60).flat_map(char::escape_debug).collect();
+    if text.chars().nth(60).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// A complaint about a value of the wrong type.
+pub(crate) fn wrong_type(what: &str, wanted: &str, found: &RawValue, span: Range<usize>) -> Complaint {
+    Complaint::new(format!("{what} is {}; it must be {wanted}", found.type_name()), span)
+        .label(format!("must be {wanted}"))
+}
+
+/// A string without NUL.
+pub(crate) fn string(
+    what: &str,
+    value: &Spanned<RawValue>,
+    complaints: &mut Complaints,
+) -> Option<Spanned<String>> {
+    match &value.value {
+        RawValue::String(text) if text.contains('\0') => {
+            complaints.push(Complaint::new(format!("{what} holds a NUL character"), value.span.clone()));
+            None
+        }
+        RawValue::String(text) => Some(Spanned { value: text.clone(), span: value.span.clone() }),
+        other => {
+            complaints.push(wrong_type(what, "a string", other, value.span.clone()));
+            None
+        }
+    }
+}
+
+/// A boolean.
+pub(crate) fn bool(what: &str, value: &Spanned<RawValue>, complaints: &mut Complaints) -> Option<bool> {
+    match &value.value {
+        RawValue::Boolean(value) => Some(*value),
+        other => {
+            complaints.push(wrong_type(what, "true or false", other, value.span.clone()));
+            None
+        }
+    }
+}
+
+/// An integer.
+pub(crate) fn integer(
+    what: &str,
+    value: &Spanned<RawValue>,
+    complaints: &mut Complaints,
+) -> Option<Spanned<i64>> {
+    match &value.value {
+        RawValue::Integer(number) => Some(Spanned { value: *number, span: value.span.clone() }),
+        other => {
+            complaints.push(wrong_type(what, "an integer", other, value.span.clone()));
+            None
+        }
+    }
+}
+
+/// A size in bytes.
+pub(crate) fn size(
+    what: &str,
+    value: &Spanned<RawValue>,
+    complaints: &mut Complaints,
+) -> Option<Spanned<u64>> {
+    unit(what, "a size such as \"8GiB\"", units::parse_size, value, complaints)
+}
+
+/// A duration in seconds.
+pub(crate) fn duration(
+    what: &str,
+    value: &Spanned<RawValue>,
+    complaints: &mut Complaints,
+) -> Option<Spanned<u64>> {
+    unit(what, "a duration such as \"90s\" or \"5m\"", units::parse_duration, value, complaints)
+}
+
+fn unit(
+    what: &str,
+    wanted: &str,
+    parse: fn(&str) -> Result<u64, String>,
+    value: &Spanned<RawValue>,
+    complaints: &mut Complaints,
+) -> Option<Spanned<u64>> {
+    let complaint = match &value.value {
+        RawValue::String(text) => match parse(text) {
+            Ok(number) => return Some(Spanned { value: number, span: value.span.clone() }),
+            Err(why) => Complaint::new(format!("{what}: {why}"), value.span.clone())
+                .help(format!("{what} must be {wanted}")),
+        },
+        other => wrong_type(what, wanted, other, value.span.clone()),
+    };
+    complaints.push(complaint);
+    None
+}
+
+/// A list of strings; complains of each item that is none and leaves it out.
+pub(crate) fn strings(
+    what: &str,
+    value: &Spanned<RawValue>,
+    complaints: &mut Complaints,
+) -> Option<Vec<Spanned<String>>> {
+    match &value.value {
+        RawValue::Array(items) => {
+            let item_name = format!("an item of {what}");
+            Some(items.iter().filter_map(|item| string(&item_name, item, complaints)).collect())
+        }
+        other => {
+            complaints.push(wrong_type(what, "a list of strings", other, value.span.clone()));
+            None
+        }
+    }
+}
+
+/// A map of strings; complains of each value that is none and leaves it out.
+pub(crate) fn map(
+    what: &str,
+    value: &Spanned<RawValue>,
+    complaints: &mut Complaints,
+) -> Option<Vec<(Spanned<String>, Spanned<String>)>> {
+    match &value.value {
+        RawValue::Table(entries) => {
+            let read = entries.iter().filter_map(|(key, value)| {
+                let what = format!("`{}` of {what}", shown(&key.value));
+                string(&what, value, complaints).map(|value| (key.clone(), value))
+            });
+            Some(read.collect())
+        }
+        other => {
+            complaints.push(wrong_type(what, "a table of strings", other, value.span.clone()));
+            None
+        }
+    }
+}
+
+/// Environment variables, checked.
+pub(crate) fn environment(table: &mut Table, complaints: &mut Complaints) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    for (key, value) in table.map("env", complaints).unwrap_or_default() {
+        let mut characters = key.value.chars();
+        let first = characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+        if first && characters.all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            env.insert(key.value, value.value);
+        } else {
+            complaints.push(
+                Complaint::new(format!("`{}` is no name of a variable", shown(&key.value)), key.span)
+                    .help("letters, digits and `_`, and no digit first"),
+            );
+        }
+    }
+    env
+}
+
+/// Complains unless `text` is an absolute path inside an image.
+pub(crate) fn inside_path(what: &str, text: &Spanned<String>, complaints: &mut Complaints) -> bool {
+    let why = if !text.value.starts_with('/') {
+        "must be an absolute path in the image"
+    } else if text.value.split('/').any(|part| part == "..") {
+        "must not hold `..`"
+    } else if text.value.contains('\n') {
+        "must not hold a line break"
+    } else {
+        return true;
+    };
+    complaints.push(Complaint::new(format!("{what} {why}"), text.span.clone()));
+    false
+}

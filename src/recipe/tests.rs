@@ -1,0 +1,207 @@
+use super::*;
+use proptest::prelude::*;
+
+/// Recipes that are right, also the corpus that is mutated.
+pub(crate) const GOOD: [&str; 4] = [
+    include_str!("testdata/web.toml"),
+    include_str!("testdata/least.toml"),
+    include_str!("testdata/odd.toml"),
+    include_str!("testdata/snapshot.toml"),
+];
+
+fn source(text: &str) -> Source {
+    Source { name: "web.toml".to_owned(), text: text.to_owned() }
+}
+
+fn complaints(text: &str) -> String {
+    let source = source(text);
+    match parse(&source) {
+        Ok(recipe) => panic!("nothing is wrong with {recipe:?}"),
+        Err(complaints) => render(&complaints, &source, Look::plain()),
+    }
+}
+
+#[test]
+fn good_recipes_parse() {
+    for text in GOOD {
+        if let Err(complaints) = parse(&source(text)) {
+            panic!("{}", render(&complaints, &source(text), Look::plain()));
+        }
+    }
+}
+
+#[test]
+fn a_recipe_is_read_whole() {
+    let recipe = parse(&source(GOOD[0])).unwrap();
+    assert_eq!(recipe.image.name.value, "web-{version}-{arch}-{time}");
+    assert_eq!(recipe.image.tags["team"].value, "web");
+    assert_eq!(
+        recipe.base.value,
+        BaseSelector::Name {
+            glob: "debian-12-amd64-*".to_owned(),
+            owner: Some("136693071363".to_owned()),
+            arch: Some("x86_64".to_owned()),
+            newest: true,
+        }
+    );
+    assert_eq!(recipe.disk.size, Some(8 << 30));
+    assert_eq!(recipe.disk.iops, Some(4000));
+    let uses: Vec<_> = recipe.steps.iter().map(|step| step.provisioner.value.as_str()).collect();
+    assert_eq!(uses, ["apt", "files", "script"]);
+    assert_eq!(recipe.steps[2].env["STAGE"], "bake");
+    assert_eq!(recipe.steps[2].timeout, Some(300));
+    assert_eq!(recipe.checks[0].provisioner.value, "script");
+    assert!(recipe.checks[0].params.contains_key("run"));
+}
+
+#[test]
+fn everything_wrong_is_told_at_once() {
+    insta::assert_snapshot!(complaints(include_str!("testdata/wrong.toml")));
+}
+
+#[test]
+fn syntax_errors_are_told_together_with_what_stands_before_them() {
+    insta::assert_snapshot!(complaints(
+        "[image]\nnmae = \"x\"\n\n[base]\nami = ami-1\nname = 'y\n\n[disk]\nsiez = 1\n"
+    ));
+}
+
+#[test]
+fn an_empty_recipe_says_what_is_needed() {
+    insta::assert_snapshot!(complaints(""));
+}
+
+#[test]
+fn one_table_where_several_may_be() {
+    insta::assert_snapshot!(complaints(
+        "step = 1\n[image]\nname = \"web\"\n[base]\nimage = \"x\"\n[check]\nrun = [\"true\"]\n"
+    ));
+}
+
+#[test]
+fn places_are_right_behind_characters_of_many_bytes_and_in_long_strings() {
+    let text =
+        "[image]\nname = '''\nwéb {versoin}'''\ndescription = \"\\u00e9 {nope}\"\n[base]\nimage = \"x\"\n";
+    let complaints = parse(&source(text)).unwrap_err();
+    let told: Vec<_> = complaints.iter().map(|complaint| &text[complaint.span.clone()]).collect();
+    assert_eq!(told, ["{versoin}", "\"\\u00e9 {nope}\""]);
+}
+
+#[test]
+fn limits_of_volumes() {
+    let disk = |disk: &str| {
+        let text = format!("[image]\nname = \"web\"\n[base]\nimage = \"x\"\n[disk]\n{disk}\n");
+        match parse(&source(&text)) {
+            Ok(_) => String::new(),
+            Err(complaints) => complaints.into_iter().map(|complaint| complaint.message).collect(),
+        }
+    };
+    for (text, told) in [
+        ("iops = 3000\nthroughput = 2000", ""),
+        ("iops = 80000\nsize = \"64TiB\"\ntype = \"gp3\"", ""),
+        ("iops = 2999", "`iops` of gp3 is 3000 to 80000"),
+        ("iops = 80001", "`iops` of gp3 is 3000 to 80000"),
+        ("throughput = 124", "`throughput` of gp3 is 125 to 2000"),
+        ("throughput = 2001", "`throughput` of gp3 is 125 to 2000"),
+        ("throughput = 2001\ntype = \"gp2\"", "gp2 takes no `throughput`"),
+        ("type = \"io2\"", "a volume of type io2 needs `iops`"),
+        ("type = \"gp3\"\nsize = \"65TiB\"", "a gp3 volume has 1 to 65536 GiB"),
+        ("type = \"st1\"", "unknown volume type `st1`"),
+        ("size = \"0B\"", "a disk of no size"),
+        ("partition = 0", "`partition` is 1 to 128"),
+    ] {
+        assert_eq!(disk(text), told, "{text}");
+    }
+}
+
+#[test]
+fn keys_of_any_depth_are_no_danger() {
+    for text in [
+        format!("{} = 1", vec!["a"; 200_000].join(".")),
+        format!("[{}]", vec!["a"; 200_000].join(" . ")),
+        format!("a = {{ {} = 1 }}", vec!["'a'"; 200_000].join(".")),
+        format!("a = {}", "[".repeat(200_000)),
+        format!("a = {}", "{a=".repeat(200_000)),
+        format!("a = '''\n''' \n{} = 1", vec!["\"a\""; 200_000].join(".")),
+        format!("a = \"\"\"\\\"\"\"\"\n{} = 1", vec!["a"; 200_000].join(".")),
+    ] {
+        let source = source(&text);
+        let complaints = parse(&source).unwrap_err();
+        assert!(complaints.len() < 1000, "{}", complaints.len());
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text() {
+    let error = source_from_bytes("x.toml", b"[image]\nname = \"\xff\"").unwrap_err();
+    assert_eq!(error.message, "x.toml is not UTF-8: line 2, column 9");
+    assert!(source_from_bytes("x.toml", &vec![b'a'; 2 << 20]).is_err());
+    assert!(parse(&source_from_bytes("x.toml", "\u{feff}[image]\n".as_bytes()).unwrap()).is_err());
+}
+
+/// Parses and, when there are complaints, checks their places and renders them.
+fn survives(text: &str) {
+    let source = source(text);
+    if let Err(complaints) = parse(&source) {
+        assert!(!complaints.is_empty());
+        for complaint in &complaints {
+            assert!(text.get(complaint.span.clone()).is_some(), "{complaint:?}");
+            assert!(!complaint.message.is_empty());
+        }
+        let some = complaints.get(..complaints.len().min(1)).unwrap_or_default();
+        for look in [Look::plain(), Look { fancy: true, width: 20 }] {
+            assert!(render(some, &source, look).contains("web.toml"));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_a_recipe_or_complaints(text in "\\PC{0,60}") {
+        survives(&text);
+    }
+
+    #[test]
+    fn any_toml_like_text_is_a_recipe_or_complaints(
+        pieces in proptest::collection::vec(
+            prop_oneof![
+                Just("[image]\n"), Just("[base]\n"), Just("[disk]\n"), Just("[[step]]\n"), Just("[[check]]\n"),
+                Just("name"), Just("ami"), Just("use"), Just("tags"), Just("size"), Just("env"), Just(" = "),
+                Just("\"x\""), Just("'''"), Just("\"\"\""), Just("{"), Just("}"), Just("["), Just("]"), Just("\n"),
+                Just(","), Just("."), Just("1"), Just("-"), Just("é"), Just("#"), Just("\\"), Just("true"),
+                Just("\r\n"), Just("\u{feff}"), Just("\0"), Just("1979-05-27"), Just("\"8GiB\""), Just("{version}"),
+            ],
+            0..40,
+        )
+    ) {
+        survives(&pieces.concat());
+    }
+
+    #[test]
+    fn a_recipe_with_bytes_changed_is_a_recipe_or_complaints(
+        which in 0..GOOD.len(),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4u8, 0..30usize), 1..6),
+    ) {
+        let mut bytes = GOOD[which].as_bytes().to_vec();
+        for (place, byte, how, length) in changes {
+            let at = place.index(bytes.len().max(1)).min(bytes.len());
+            let end = (at + length).min(bytes.len());
+            match how {
+                0 if at < bytes.len() => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                2 => drop(bytes.drain(at..end)),
+                _ => {
+                    let copy = bytes[at..end].to_vec();
+                    let to = usize::from(byte) % (bytes.len() + 1);
+                    bytes.splice(to..to, copy);
+                }
+            }
+        }
+        if let Ok(source) = source_from_bytes("web.toml", &bytes) {
+            survives(&source.text);
+        }
+        survives(&String::from_utf8_lossy(&bytes));
+    }
+}
