@@ -7,6 +7,7 @@
 //! values that every room may name. [`cloud`], [`disk`] and [`sandbox`] never import each other.
 
 pub mod bake;
+pub mod beneath;
 pub mod cli;
 pub mod cloud;
 pub mod contents;

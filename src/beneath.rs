@@ -1,0 +1,122 @@
+//! Reading out of an image's root from the builder, without ever leaving it.
+//!
+//! An image is not trusted: its `/etc/os-release` may be a link to the builder's `/etc/shadow`, a pipe that
+//! never ends or a file of many gigabytes. Paths are resolved by the kernel as a process would that has the
+//! root as its `/` (`openat2` with `RESOLVE_IN_ROOT`, Linux 5.6), so that absolute links and `..` stay inside.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::Mode;
+
+/// The largest file that [`read`] takes, in bytes. A dpkg status file of a full desktop is about 5 MB.
+const LIMIT: u64 = 64 << 20;
+
+/// Opens a folder to be used as a root.
+fn open_root(root: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(root, flags, Mode::empty())
+        .with_context(|| format!("opening the root {}", root.display()))
+}
+
+/// Opens the regular file `path` (absolute inside, or relative to the root) beneath `root` for reading; none
+/// where there is nothing.
+///
+/// # Errors
+/// That it is no regular file, or that it cannot be read.
+pub fn open(root: &Path, path: &Path) -> Result<Option<File>> {
+    let what = || format!("opening {} beneath {}", path.display(), root.display());
+    // Without O_NONBLOCK opening a pipe would wait for a writer for ever.
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let how = OpenHow::new()
+        .flags(flags)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let root_fd = open_root(root)?;
+    let mut tries = 0;
+    let fd = loop {
+        match openat2(&root_fd, path, how) {
+            Ok(fd) => break fd,
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+            // The kernel could not exclude that a rename elsewhere raced with a `..`: openat2(2) says to retry.
+            Err(Errno::EAGAIN) if tries < 128 => tries += 1,
+            Err(errno) => return Err(errno).with_context(what),
+        }
+    };
+    let file = File::from(fd);
+    if !file.metadata().with_context(what)?.is_file() {
+        bail!("{} beneath {} is not a regular file", path.display(), root.display());
+    }
+    Ok(Some(file))
+}
+
+/// The content of a regular file beneath `root`; none where there is nothing.
+///
+/// # Errors
+/// Those of [`open`], or that it is larger than 64 MiB.
+pub fn read(root: &Path, path: &Path) -> Result<Option<Vec<u8>>> {
+    let Some(file) = open(root, path)? else { return Ok(None) };
+    let mut content = Vec::new();
+    let what = || format!("reading {} beneath {}", path.display(), root.display());
+    file.take(LIMIT + 1).read_to_end(&mut content).with_context(what)?;
+    if content.len() as u64 > LIMIT {
+        bail!("{} beneath {} is larger than 64 MiB", path.display(), root.display());
+    }
+    Ok(Some(content))
+}
+
+/// As [`read`], as text; bytes that are not UTF-8 are replaced.
+///
+/// # Errors
+/// Those of [`read`].
+pub fn read_to_string(root: &Path, path: &Path) -> Result<Option<String>> {
+    Ok(read(root, path)?.map(|content| String::from_utf8_lossy(&content).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_resolve_inside() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        std::fs::create_dir_all(root.join("etc")).unwrap();
+        std::fs::create_dir_all(root.join("usr/lib")).unwrap();
+        std::fs::write(folder.path().join("secret"), "outside").unwrap();
+        std::fs::write(root.join("usr/lib/os-release"), "ID=debian\n").unwrap();
+        symlink("../usr/lib/os-release", root.join("etc/relative")).unwrap();
+        symlink("/usr/lib/os-release", root.join("etc/absolute")).unwrap();
+        symlink(folder.path().join("secret"), root.join("etc/leak")).unwrap();
+        symlink("../../secret", root.join("etc/climb")).unwrap();
+        symlink("/proc/self/root/etc/passwd", root.join("etc/magic")).unwrap();
+        let read = |path: &str| read_to_string(&root, Path::new(path)).unwrap();
+        assert_eq!(read("/etc/relative").as_deref(), Some("ID=debian\n"));
+        assert_eq!(read("etc/absolute").as_deref(), Some("ID=debian\n"));
+        assert_eq!(read("/etc/leak"), None);
+        assert_eq!(read("/etc/climb"), None);
+        assert_eq!(read("/etc/magic"), None);
+        assert_eq!(read("/../secret"), None);
+    }
+
+    #[test]
+    fn pipes_and_folders_are_refused_without_waiting() {
+        let root = tempfile::tempdir().unwrap();
+        nix::unistd::mkfifo(&root.path().join("pipe"), Mode::S_IRWXU).unwrap();
+        assert!(read(root.path(), Path::new("/pipe")).is_err());
+        assert!(read(root.path(), Path::new("/")).is_err());
+    }
+
+    #[test]
+    fn endless_files_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let file = File::create(root.path().join("big")).unwrap();
+        file.set_len(LIMIT + 1).unwrap();
+        assert!(read(root.path(), Path::new("big")).is_err());
+    }
+}
