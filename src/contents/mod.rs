@@ -71,16 +71,9 @@ fn dpkg_packages(root: &Path) -> Result<Vec<Package>> {
 }
 
 async fn ask_rpm(sandbox: &Sandbox, stop: &Stop) -> Result<Vec<Package>> {
-    let run = Run {
-        program: Program::Argv(rpm::QUERY.iter().map(ToString::to_string).collect()),
-        env: std::collections::BTreeMap::new(),
-        cwd: None,
-        binds: Vec::new(),
-        network: Network::None,
-        suppress_sync: true,
-        interactive: false,
-        timeout: None,
-    };
+    let mut run = Run::new(Program::Argv(rpm::QUERY.iter().map(ToString::to_string).collect()));
+    run.network = Network::None;
+    run.suppress_sync = true;
     let (mut out, mut complaints) = (String::new(), String::new());
     let mut line = |stream: Stream, text: &str| {
         let buffer = if stream == Stream::Out { &mut out } else { &mut complaints };
