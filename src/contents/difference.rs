@@ -60,6 +60,19 @@ impl Difference {
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.upgraded.is_empty() && self.removed.is_empty()
     }
+
+    /// In one line: `12 added (nginx 1.22, …), 3 upgraded, none removed`.
+    pub fn summary(&self) -> String {
+        let count = |number: usize| if number == 0 { "none".to_owned() } else { number.to_string() };
+        let mut shown: Vec<_> =
+            self.added.iter().take(3).map(|package| format!("{} {}", package.name, package.version)).collect();
+        if self.added.len() > shown.len() {
+            shown.push("…".to_owned());
+        }
+        let named = if shown.is_empty() { String::new() } else { format!(" ({})", shown.join(", ")) };
+        let (added, upgraded, removed) = (self.added.len(), self.upgraded.len(), self.removed.len());
+        format!("{} added{named}, {} upgraded, {} removed", count(added), count(upgraded), count(removed))
+    }
 }
 
 fn versions(inventory: &Inventory) -> BTreeMap<(&str, &str), BTreeSet<&str>> {

@@ -54,7 +54,7 @@ pub struct Hint {
 }
 
 /// What a step runs.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Work {
     /// An argument vector; a first word beginning with `./` is in the provisioner's folder.
@@ -62,6 +62,7 @@ pub enum Work {
     /// Work of this binary itself, run inside the sandbox without needing any program of the image.
     Builtin(String),
     /// One of [`StepPlan::alternatives`], by the image's os-release.
+    #[default]
     Choose,
 }
 
@@ -79,7 +80,7 @@ pub struct Alternative {
 }
 
 /// A step settled: everything that running it needs.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct StepPlan {
     /// What it is called in progress and logs.
     pub name: String,
@@ -116,6 +117,20 @@ pub struct StepPlan {
     pub package_query: Option<Vec<String>>,
     /// What lines of its output mean where it fails; the first that is found is told.
     pub hints: Vec<Hint>,
+}
+
+impl StepPlan {
+    /// Lets fsync and its kin through, here and in every alternative.
+    pub fn keep_sync(&mut self) {
+        self.suppress_sync = false;
+        self.alternatives.iter_mut().filter_map(|choice| choice.step.as_mut()).for_each(Self::keep_sync);
+    }
+
+    /// The builder's files that the step or any of its alternatives stages.
+    pub fn all_staged(&self) -> impl Iterator<Item = &StagedFile> {
+        let others = self.alternatives.iter().filter_map(|choice| choice.step.as_ref());
+        self.staged.iter().chain(others.flat_map(|step| &step.staged))
+    }
 }
 
 /// What the builder has at a path; asked of the caller, since this room reads nothing but provisioners' folders.

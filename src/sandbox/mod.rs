@@ -3,7 +3,7 @@
 //! packages.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -136,6 +136,11 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
+    /// A sandbox in a mounted root, set up by this binary.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), helper: "/proc/self/exe".into() }
+    }
+
     /// Runs it and waits until every process of it is gone. Lines go to `line` as they come.
     ///
     /// # Errors

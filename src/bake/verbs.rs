@@ -1,0 +1,303 @@
+//! What each step of the pipeline does with the rooms' tools.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::{Kitchen, OnError};
+use crate::cloud::{DiskHandle, ImageSpec, SnapshotSpec};
+use crate::contents::{Difference, inventory};
+use crate::disk::{ClosedDisk, Disk, MountOptions, MountedRoot, ProvisionedRoot};
+use crate::error::{Failure, Kind};
+use crate::journal::{Journal, Standing, Thing};
+use crate::plan::{BakeId, BaseFacts, Late, MainPackage, NamePlan, Plan};
+use crate::provision::Provisioning;
+use crate::report::result::{Baked, rounded, seconds};
+use crate::sandbox::Sandbox;
+
+/// How long a device node may take to appear once its volume is attached.
+const DEVICE_WAIT: Duration = Duration::from_secs(60);
+
+/// What was found in the root once it was provisioned.
+#[derive(Debug)]
+pub struct Contents {
+    packages: Difference,
+    main: Option<MainPackage>,
+    provisioning: Duration,
+}
+
+/// The journal's note of what registering needs.
+const CAPTURED: &str = "captured";
+
+/// A snapshot under way, and all that registering it needs.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub struct Captured {
+    bake: BakeId,
+    snapshot: String,
+    volume: DiskHandle,
+    image: ImageSpec,
+    base: BaseFacts,
+    region: String,
+    packages: Difference,
+    provisioning_seconds: f64,
+}
+
+impl Kitchen<'_> {
+    pub(super) fn begin(&self, plan: &Plan) -> Result<Journal> {
+        let about = serde_json::json!({
+            "image": plan.image.name, "base": plan.base.image, "region": plan.place.region, "token": plan.disk.token,
+        });
+        self.reporter.detail(&format!("bake {}", plan.bake));
+        Journal::begin(self.state, &plan.bake, self.cloud.name(), about)
+    }
+
+    pub(super) async fn make_disk(&self, plan: &Plan, journal: &Journal) -> Result<DiskHandle> {
+        let from = plan.base.name.as_deref().or(plan.base.image.as_deref()).unwrap_or(&plan.base.snapshot);
+        self.reporter
+            .phase("disk", &format!("{} from {from}", crate::recipe::units::show_size(plan.disk.size)));
+        self.stop.check()?;
+        self.cloud.make_disk(&plan.disk, &plan.base, journal, self.stop).await
+    }
+
+    pub(super) fn open(&self, volume: &DiskHandle) -> Result<Disk> {
+        self.stop.check()?;
+        blocking(|| Disk::open(&volume.locator, DEVICE_WAIT))
+    }
+
+    pub(super) fn mount(&self, disk: Disk, plan: &Plan) -> Result<MountedRoot> {
+        self.reporter.phase("mount", "finding, checking and mounting the root");
+        self.stop.check()?;
+        let target = self.mount_point(plan)?;
+        let options = MountOptions { partition: plan.disk.spec.partition, grow: true, target };
+        let root = blocking(|| disk.mount(&options))?;
+        self.reporter.note(&root.describe());
+        Ok(root)
+    }
+
+    /// Steps and checks. On failure the root is left, unclaimed, before the error goes up.
+    pub(super) async fn provision(
+        &self,
+        root: MountedRoot,
+        plan: &Plan,
+    ) -> Result<(ProvisionedRoot, Contents)> {
+        let sandbox = Sandbox::new(root.path());
+        let provisioning =
+            Provisioning::new(&sandbox, plan, self.cache, &self.work_folder(plan), self.stop, self.reporter);
+        let result = self.steps_and_checks(&provisioning, plan).await;
+        if let (Err(error), OnError::Shell, None) = (&result, self.on_error, self.stop.signal()) {
+            self.reporter.warn(&format!(
+                "{}a shell in the root, as asked: leave it to clean up",
+                crate::report::failure::render(error)
+            ));
+            provisioning.shell().await.unwrap_or_else(|error| self.reporter.warn(&format!("{error:#}")));
+        }
+        // What provisioning put in place goes before the root is closed, whichever way it ended.
+        let tidied = provisioning.finish().await;
+        match result.and_then(|contents| tidied.map(|()| contents)) {
+            Ok(contents) => Ok((root.provisioned(), contents)),
+            Err(error) => {
+                self.reporter.phase("undo", "closing the root");
+                if let Err(second) = blocking(|| root.abandon()) {
+                    self.reporter.warn(&format!("closing the root after the failure: {second:#}"));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn steps_and_checks(&self, provisioning: &Provisioning<'_>, plan: &Plan) -> Result<Contents> {
+        let sandbox = provisioning.sandbox();
+        let before = inventory(sandbox, self.stop).await?;
+        provisioning.begin().await?;
+        let mut main = None;
+        for (number, step) in plan.steps.iter().enumerate() {
+            self.reporter
+                .phase("provision", &format!("step {} of {}: {}", number + 1, plan.steps.len(), step.name));
+            let done = provisioning.run_step(step).await?;
+            main = main.or(done.main);
+        }
+        for (number, check) in plan.checks.iter().enumerate() {
+            self.reporter
+                .phase("check", &format!("check {} of {}: {}", number + 1, plan.checks.len(), check.name));
+            provisioning.run_check(check).await?;
+        }
+        if self.shell {
+            self.reporter.note("a shell in the root, as asked: leave it to go on");
+            provisioning.shell().await?;
+        }
+        let after = inventory(sandbox, self.stop).await?;
+        let packages = Difference::between(&before, &after);
+        Ok(Contents { packages, main, provisioning: provisioning.time_inside() })
+    }
+
+    pub(super) fn close(&self, root: ProvisionedRoot) -> Result<ClosedDisk> {
+        self.reporter.phase("close", "syncing and unmounting the root");
+        self.stop.check()?;
+        let target = root.path().to_owned();
+        let closed = blocking(|| root.close())?;
+        self.forget_mount_point(&target);
+        Ok(closed)
+    }
+
+    /// Starts the snapshot. All that registering needs is in the journal before, so that another process can
+    /// go on from there.
+    pub(super) async fn capture(
+        &self,
+        closed: ClosedDisk,
+        volume: DiskHandle,
+        plan: &Plan,
+        contents: Contents,
+        journal: &Journal,
+    ) -> Result<Captured> {
+        self.reporter.phase("capture", &format!("snapshot of {}", volume.id));
+        self.stop.check()?;
+        let late = Late::of(plan, contents.main.as_ref())?;
+        if matches!(plan.image.name, NamePlan::AfterInstall(_))
+            && let Some(taken) = self.cloud.image_named(&late.name).await?
+        {
+            return Err(crate::plan::name_taken(&late.name, &taken).into());
+        }
+        let spec = SnapshotSpec { description: late.description.clone(), tags: late.tags.clone() };
+        let mut captured = Captured {
+            bake: plan.bake.clone(),
+            snapshot: String::new(),
+            volume,
+            image: ImageSpec {
+                name: late.name,
+                description: late.description,
+                tags: late.tags,
+                arch: plan.image.arch,
+                size: plan.disk.size,
+                disk: plan.disk.spec.clone(),
+            },
+            base: plan.base.clone(),
+            region: plan.place.region.clone(),
+            packages: contents.packages,
+            provisioning_seconds: rounded(contents.provisioning),
+        };
+        journal
+            .note(CAPTURED, &serde_json::to_string(&captured).context("encoding what registering needs")?)?;
+        captured.snapshot = self.cloud.capture(&captured.volume, closed.proof(), &spec, journal).await?;
+        Ok(captured)
+    }
+
+    /// Registers the image; meanwhile the volume goes.
+    pub(super) async fn register(&self, captured: Captured, journal: &Journal) -> Result<Baked> {
+        let Captured { bake, snapshot, volume, image: spec, base, region, packages, provisioning_seconds } =
+            captured;
+        let progress = |text: &str| self.reporter.note(text);
+        // The volume goes while the snapshot is pending. Its failure is no reason to lose the image: the
+        // journal still owns the volume, and the end of the bake tries again.
+        let release = async {
+            if let Err(error) = self.cloud.release_disk(&volume, journal).await {
+                self.reporter.warn(&format!("{error:#}"));
+            }
+        };
+        let ((), complete) =
+            tokio::join!(release, self.cloud.snapshot_complete(&snapshot, self.stop, &progress));
+        complete?;
+        self.reporter.phase("register", &spec.name);
+        self.stop.check()?;
+        let image = self.cloud.register(&snapshot, &spec, &base, journal, self.stop).await?;
+        let phases = self.reporter.phases();
+        Ok(Baked {
+            image,
+            snapshot,
+            name: spec.name,
+            cloud: self.cloud.name().to_owned(),
+            region,
+            base: base.image.unwrap_or(base.snapshot),
+            base_name: base.name,
+            bake: bake.0,
+            packages,
+            seconds: seconds(&phases, self.reporter.elapsed()),
+            provisioning_seconds,
+            api_calls: self.cloud.calls(),
+            log: self.reporter.log_path().map(|path| path.display().to_string()),
+        })
+    }
+
+    /// The journal of a dead bake whose snapshot had begun, and what registering needs.
+    pub(super) fn take_up(&self, id: &BakeId) -> Result<(Journal, Captured)> {
+        let path = Journal::path_of(self.state, id);
+        let refuse =
+            |why: &str, hint: &str| Failure::new(Kind::Usage, format!("resuming {id}: {why}")).hint(hint);
+        if !path.exists() {
+            let hint = "it ended, or it ran on another builder; its id is in its log and in the tags of what it made";
+            return Err(refuse(&format!("there is no journal {}", path.display()), hint).into());
+        }
+        let Some((journal, record)) = Journal::take_up(&path)? else {
+            return Err(refuse("it is still running", "wait for it, or stop it first").into());
+        };
+        let early = || {
+            refuse("its snapshot had not begun", "release what it left with `bakehouse gc`, and bake again")
+        };
+        let snapshot = record.entries.iter().find_map(|entry| match (&entry.thing, entry.standing) {
+            (_, Standing::Gone) => None,
+            (Thing::Snapshot { .. }, _) => entry.made.clone(),
+            _ => None,
+        });
+        let note = record.notes.get(CAPTURED).ok_or_else(early)?;
+        let mut captured: Captured = serde_json::from_str(note)
+            .with_context(|| format!("reading what {} says of the capture", path.display()))?;
+        captured.snapshot = snapshot.ok_or_else(early)?;
+        self.reporter.phase("resume", &format!("{id}, from its snapshot {}", captured.snapshot));
+        Ok((journal, captured))
+    }
+
+    pub(super) async fn undo_owned(&self, journal: &Journal) {
+        let owned = journal.owned();
+        if !owned.is_empty() {
+            self.reporter.phase("undo", &format!("{} things that this bake made", owned.len()));
+        }
+        for entry in owned {
+            let undo = async {
+                self.cloud.undo(&entry.thing, entry.made.as_deref()).await?;
+                journal.gone(entry.number)
+            };
+            let result = tokio::select! {
+                biased;
+                _ = self.stop.hurried() => break,
+                result = undo => result,
+            };
+            match result {
+                Ok(()) => self.reporter.note(&format!("gone: {entry}")),
+                Err(error) => self.reporter.warn(&format!("undoing {entry}: {error:#}")),
+            }
+        }
+    }
+
+    pub(super) fn tell_kept(&self, journal: &Journal) {
+        for entry in journal.owned() {
+            self.reporter.warn(&format!("kept, as asked: {entry}"));
+        }
+        self.reporter.warn("`bakehouse gc` releases what is kept");
+    }
+
+    fn work_folder(&self, plan: &Plan) -> PathBuf {
+        self.work.join(&plan.bake.0)
+    }
+
+    fn mount_point(&self, plan: &Plan) -> Result<PathBuf> {
+        let target = self.work_folder(plan).join("root");
+        std::fs::create_dir_all(&target).with_context(|| {
+            Failure::new(Kind::Host, format!("making the mount point {}", target.display()))
+        })?;
+        Ok(target)
+    }
+
+    /// Never recursive: were something still mounted there, it would be the image's content that goes.
+    fn forget_mount_point(&self, target: &std::path::Path) {
+        for folder in [Some(target), target.parent()].into_iter().flatten() {
+            if let Err(error) = std::fs::remove_dir(folder) {
+                self.reporter.detail(&format!("removing {}: {error}", folder.display()));
+            }
+        }
+    }
+}
+
+/// Disk work blocks; the runtime is told, so that timers and signals go on.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
+}

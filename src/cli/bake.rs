@@ -1,0 +1,142 @@
+//! `bakehouse bake`: a recipe, or a base and packages, to a registered image.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use super::order::Order;
+use super::settings::Output;
+use super::{Context, block_on, clouds, print, private_mounts};
+use crate::bake::{Kitchen, OnError};
+use crate::cloud::Cloud;
+use crate::plan::{BakeId, Plan};
+use crate::report::result::Baked;
+
+/// What is baked, and how.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// A recipe (one file that ends in .toml), or with --base the packages: names, NAME=VERSION with globs,
+    /// .deb or .rpm files, https URLs with #sha256=…
+    #[arg(value_name = "RECIPE|PACKAGE")]
+    pub what: Vec<String>,
+    /// The base: ami-…, snap-…, an SSM parameter (/…), or an image's name, globs allowed (the newest)
+    #[arg(long, value_name = "BASE")]
+    pub base: Option<String>,
+    /// Owner of the base: an account's number, `self`, `amazon` or `aws-marketplace`
+    #[arg(long, value_name = "ACCOUNT")]
+    pub owner: Option<String>,
+    /// Architecture of the base, where its name does not settle it: x86_64 or arm64
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<String>,
+    /// The image's name; {package}, {version}, {release}, {arch}, {base}, {date}, {time} and {env:NAME} are filled in
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// The image's description
+    #[arg(long, value_name = "TEXT")]
+    pub description: Option<String>,
+    /// A tag of volume, snapshot and image; repeatable
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    pub tags: Vec<String>,
+    /// Size of the root volume, as 8GiB
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<String>,
+    /// The root's partition number, where finding it by content is not wanted
+    #[arg(long, value_name = "N")]
+    pub partition: Option<u32>,
+    /// Show the plan and touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// What happens to what was made when the bake fails
+    #[arg(long, value_enum, default_value = "cleanup")]
+    pub on_error: OnError,
+    /// A shell in the root before it is closed
+    #[arg(long)]
+    pub shell: bool,
+    /// Run the packages' fsync calls for real, as their steps ask (they are suppressed: one true sync ends the bake)
+    #[arg(long)]
+    pub keep_sync: bool,
+    /// Go on with a bake that died after its snapshot began: wait, register, release the rest
+    #[arg(long, value_name = "BAKE-ID", conflicts_with_all = ["what", "base", "dry_run"])]
+    pub resume: Option<String>,
+    /// Who bakes, for the tag `creator` [default: the user]
+    #[arg(long, value_name = "NAME")]
+    pub creator: Option<String>,
+}
+
+/// Runs it.
+pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
+    if let Some(id) = &args.resume {
+        let id = BakeId::parse(id)?;
+        return block_on(context, async {
+            let cloud = clouds::connect(context).await?;
+            let kitchen = kitchen(context, args, cloud.as_ref());
+            context.reporter.log_to(&log_path(context, &id))?;
+            tell(context, crate::bake::resume(&kitchen, &id).await?)
+        });
+    }
+    let order = Order::read(args)?;
+    if !args.dry_run {
+        private_mounts("baking an image")?;
+    }
+    block_on(context, async {
+        let cloud = clouds::connect(context).await?;
+        let plan = order.plan(context, args, cloud.as_ref()).await?;
+        if args.dry_run {
+            print(&describe(&plan, context.output)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        context.reporter.log_to(&log_path(context, &plan.bake))?;
+        context.reporter.log(&plan.describe());
+        tell(context, crate::bake::bake(&kitchen(context, args, cloud.as_ref()), &plan).await?)
+    })
+}
+
+fn kitchen<'a>(context: &'a Context, args: &Args, cloud: &'a dyn Cloud) -> Kitchen<'a> {
+    Kitchen {
+        cloud,
+        reporter: &context.reporter,
+        stop: &context.stop,
+        state: &context.settings.state,
+        cache: &context.settings.cache,
+        work: PathBuf::from("/run/bakehouse"),
+        on_error: args.on_error,
+        shell: args.shell,
+    }
+}
+
+fn log_path(context: &Context, bake: &BakeId) -> PathBuf {
+    context.settings.logs.join(format!("{bake}.log"))
+}
+
+fn describe(plan: &Plan, output: Output) -> Result<String> {
+    match output {
+        Output::Text => Ok(plan.describe()),
+        Output::Json => serde_json::to_string_pretty(plan).context("encoding the plan"),
+    }
+}
+
+fn tell(context: &Context, (baked, left): (Baked, Option<anyhow::Error>)) -> Result<ExitCode> {
+    let reporter = &context.reporter;
+    let phases: Vec<_> = reporter
+        .phases()
+        .iter()
+        .map(|phase| format!("{} {:.2}", phase.name, phase.took.as_secs_f64()))
+        .collect();
+    reporter.note(&format!("seconds: {}", phases.join(", ")));
+    reporter.note(&format!("packages: {}", baked.packages.summary()));
+    if let Some(log) = &baked.log {
+        reporter.note(&format!("log: {log}"));
+    }
+    reporter.note(&format!(
+        "baked {} ({}) in {:.1} s",
+        baked.image,
+        baked.name,
+        reporter.elapsed().as_secs_f64()
+    ));
+    match context.output {
+        Output::Text => print(&baked.image)?,
+        Output::Json => print(&serde_json::to_string_pretty(&baked).context("encoding the result")?)?,
+    }
+    left.map_or(Ok(ExitCode::SUCCESS), Err)
+}

@@ -1,0 +1,83 @@
+//! `bakehouse gc`: what dead bakes left, shown; with --yes, released.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::settings::Output;
+use super::{Context, block_on, clouds, print};
+use crate::error::{Failure, Kind};
+use crate::sweep::{self, Finding, Verdict};
+
+/// How far to look.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Look by tags too, for what no journal tells of: this builder's
+    #[arg(long)]
+    pub all: bool,
+    /// With --all: any builder's, not this one's alone
+    #[arg(long, requires = "all", requires = "older_than")]
+    pub any_builder: bool,
+    /// With --all: only what is older, as 6h [default: 1h]
+    #[arg(long, value_name = "AGE", requires = "all")]
+    pub older_than: Option<String>,
+    /// Release; without it, what would be released is shown
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// What is younger may be of a bake whose journal is in another state folder.
+const OLDER: Duration = Duration::from_secs(3600);
+
+/// Runs it.
+pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
+    let older = match &args.older_than {
+        None => OLDER,
+        Some(text) => Duration::from_secs(crate::recipe::units::parse_duration(text).map_err(|why| {
+            Failure::new(Kind::Usage, format!("--older-than {text}: {why}")).hint("write --older-than 6h")
+        })?),
+    };
+    block_on(context, async {
+        let cloud = clouds::connect(context).await?;
+        let state = &context.settings.state;
+        let mut findings = sweep::journals(state, cloud.as_ref(), args.yes, &context.reporter).await?;
+        if args.all {
+            findings.extend(sweep::tags(state, cloud.as_ref(), args.any_builder, older, args.yes).await?);
+        }
+        tell(context, &findings, args.yes)
+    })
+}
+
+fn tell(context: &Context, findings: &[Finding], acted: bool) -> Result<ExitCode> {
+    match context.output {
+        Output::Json => print(&serde_json::to_string_pretty(findings).context("encoding the findings")?)?,
+        Output::Text if findings.is_empty() => context.reporter.note("nothing is left behind"),
+        Output::Text => findings.iter().try_for_each(|finding| print(&row(finding)))?,
+    }
+    if !acted && findings.iter().any(|finding| finding.verdict == Verdict::Release) {
+        context.reporter.note("nothing was touched: --yes releases what is shown");
+    }
+    let failed = findings.iter().filter(|finding| matches!(finding.verdict, Verdict::Failed(_))).count();
+    if failed > 0 {
+        let hint = "the causes are shown above; run `bakehouse gc --yes` again once they are gone";
+        return Err(Failure::new(Kind::Leftover, format!("{failed} things could not be released"))
+            .hint(hint)
+            .into());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(finding: &Finding) -> String {
+    let verdict = match &finding.verdict {
+        Verdict::Release => "release",
+        Verdict::Keep => "keep",
+        Verdict::Released => "released",
+        Verdict::Failed(_) => "failed",
+    };
+    let why = match &finding.verdict {
+        Verdict::Failed(why) => format!(": {why}"),
+        _ => String::new(),
+    };
+    format!("{verdict:<9} {}  {}  {}{why}", finding.bake, finding.id.as_deref().unwrap_or("-"), finding.what)
+}

@@ -1,0 +1,231 @@
+//! What was ordered: a recipe's file, or a base and packages in one line, with the flags laid over it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use sha2::{Digest as _, Sha256};
+
+use super::Context;
+use super::bake::Args;
+use crate::cloud::Cloud;
+use crate::error::{Failure, Kind};
+use crate::plan::{BakeId, Facts, NamePlan, Plan, make, name_taken};
+use crate::provisioner::{Builder, FileFacts, Library, StepPlan};
+use crate::recipe::{self, BaseSelector, Complaint, Look, OneLine, Recipe, Source};
+
+/// A recipe, parsed, and the folder that its paths are relative to.
+pub struct Order {
+    source: Source,
+    recipe: Recipe,
+    folder: PathBuf,
+}
+
+impl Order {
+    /// Reads what was ordered; everything wrong with the recipe's text itself is in the error.
+    pub fn read(args: &Args) -> Result<Self> {
+        let (source, folder) = match (&args.base, args.what.as_slice()) {
+            (None, [path]) if Path::new(path).extension().is_some_and(|ending| ending == "toml") => {
+                read_recipe(Path::new(path))?
+            }
+            (Some(base), what) if !what.iter().any(|word| word.ends_with(".toml")) => {
+                let here = std::env::current_dir().context("finding the working directory")?;
+                let (base, packages) = (selector(base, args), what.to_vec());
+                (recipe::one_line(&OneLine { base, packages, name: args.name.clone() }), here)
+            }
+            _ => {
+                let hint = "either `bakehouse bake RECIPE.toml` or `bakehouse bake --base BASE PACKAGE...`";
+                return Err(Failure::new(Kind::Usage, "neither one recipe nor a base with packages")
+                    .hint(hint)
+                    .into());
+            }
+        };
+        let mut recipe = recipe::parse(&source).map_err(|complaints| refused(&complaints, &source))?;
+        lay_over(&mut recipe, args)?;
+        Ok(Self { source, recipe, folder })
+    }
+
+    /// Settles the plan: the steps checked against their provisioners, the base found, the name free.
+    pub async fn plan(&self, context: &Context, args: &Args, cloud: &dyn Cloud) -> Result<Plan> {
+        let (steps, checks) = self.steps(&context.settings.cache, args)?;
+        let digest = self.digest(steps.iter().chain(&checks))?;
+        context.reporter.phase("resolve", "base, place and name");
+        let (place, base) = tokio::try_join!(cloud.place(), cloud.find_base(&self.recipe.base.value))?;
+        let facts = Facts {
+            bake: bake_id()?,
+            place,
+            base,
+            now: jiff::Timestamp::now(),
+            creator: args.creator.as_deref().unwrap_or(&context.settings.creator),
+            digest,
+            env: &|name| std::env::var(name).ok(),
+        };
+        let plan = make(&self.recipe, steps, checks, facts)?;
+        if let NamePlan::Settled(name) = &plan.image.name
+            && let Some(taken) = cloud.image_named(name).await?
+        {
+            return Err(name_taken(name, &taken).into());
+        }
+        let base = plan.base.image.as_deref().unwrap_or(&plan.base.snapshot);
+        context
+            .reporter
+            .note(&format!("base {} ({base})", plan.base.name.as_deref().unwrap_or("without a name")));
+        Ok(plan)
+    }
+
+    /// The steps and the checks, settled; everything wrong with any of them is in one error.
+    pub fn steps(&self, cache: &Path, args: &Args) -> Result<(Vec<StepPlan>, Vec<StepPlan>)> {
+        let library = Library::open(&self.folder);
+        let downloads = cache.join("downloads");
+        let builder = Builder { recipe_folder: &self.folder, downloads: &downloads, facts: &file_facts };
+        let (mut steps, mut checks, mut complaints) = (Vec::new(), Vec::new(), Vec::new());
+        for (specs, plans) in [(&self.recipe.steps, &mut steps), (&self.recipe.checks, &mut checks)] {
+            for spec in specs {
+                match library.settle(spec, &builder) {
+                    Ok(plan) => plans.push(plan),
+                    Err(more) => complaints.extend(more),
+                }
+            }
+        }
+        if !complaints.is_empty() {
+            return Err(refused(&complaints, &self.source));
+        }
+        if args.keep_sync {
+            steps.iter_mut().for_each(StepPlan::keep_sync);
+        }
+        Ok((steps, checks))
+    }
+
+    /// SHA-256 over the recipe's text, each provisioner's digest and each local file that a step names.
+    fn digest<'a>(&self, steps: impl Iterator<Item = &'a StepPlan>) -> Result<String> {
+        let mut hash = Sha256::new();
+        hash.update(&self.source.text);
+        for step in steps {
+            hash.update(&step.digest);
+            for staged in step.all_staged() {
+                match &staged.sha256 {
+                    Some(known) => hash.update(known),
+                    None => {
+                        let from = std::fs::canonicalize(&staged.from)
+                            .with_context(|| format!("following {}", staged.from.display()))?;
+                        hash_tree(&mut hash, &from)?;
+                    }
+                }
+            }
+        }
+        Ok(hex(&hash.finalize()))
+    }
+}
+
+/// Reads a recipe's file: its text, and the folder that its paths are relative to.
+pub fn read_recipe(path: &Path) -> Result<(Source, PathBuf)> {
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).with_context(|| {
+        Failure::new(Kind::Recipe, format!("reading the recipe {name}"))
+            .hint("name a file that exists and can be read")
+    })?;
+    let source = recipe::source_from_bytes(&name, &bytes)?;
+    let whole = std::path::absolute(path).with_context(|| format!("making {name} absolute"))?;
+    Ok((source, whole.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned)))
+}
+
+/// The complaints as an error: the count as its message, each with its line underlined.
+pub fn refused(complaints: &[Complaint], source: &Source) -> anyhow::Error {
+    use std::io::IsTerminal as _;
+    let fancy = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let look = Look { fancy, width: 100 };
+    Failure::new(Kind::Recipe, recipe::render(complaints, source, look)).hint("mend the places shown").into()
+}
+
+/// What is at a path of the builder.
+pub fn file_facts(path: &Path) -> FileFacts {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => FileFacts::File,
+        Ok(found) if found.is_dir() => FileFacts::Folder,
+        Ok(_) => FileFacts::Other,
+        Err(_) => FileFacts::Missing,
+    }
+}
+
+/// What `--base` means, by its form.
+fn selector(base: &str, args: &Args) -> BaseSelector {
+    match base {
+        base if base.starts_with("ami-") => BaseSelector::Ami(base.to_owned()),
+        base if base.starts_with("img-") => BaseSelector::Image(base.to_owned()),
+        base if base.starts_with('/') => BaseSelector::Parameter(base.to_owned()),
+        base if base.starts_with("snap-") => {
+            BaseSelector::Snapshot { id: base.to_owned(), arch: args.arch.clone(), root_device: None }
+        }
+        glob => BaseSelector::Name {
+            glob: glob.to_owned(),
+            owner: args.owner.clone(),
+            arch: args.arch.clone(),
+            newest: true,
+        },
+    }
+}
+
+/// Flags over the recipe.
+fn lay_over(recipe: &mut Recipe, args: &Args) -> Result<()> {
+    let usage = |message: String| Failure::new(Kind::Usage, message);
+    let spanned = |value: &str| recipe::Spanned { value: value.to_owned(), span: 0..0 };
+    if let Some(name) = &args.name {
+        recipe.image.name = spanned(name);
+    }
+    if let Some(description) = &args.description {
+        recipe.image.description = Some(spanned(description));
+    }
+    for tag in &args.tags {
+        let Some((key, value)) = tag.split_once('=') else {
+            bail!(usage(format!("--tag {tag} has no =")).hint("write --tag KEY=VALUE"));
+        };
+        recipe.image.tags.insert(key.to_owned(), spanned(value));
+    }
+    if let Some(size) = &args.size {
+        recipe.disk.size = Some(
+            recipe::units::parse_size(size)
+                .map_err(|why| usage(format!("--size {size}: {why}")).hint("write --size 8GiB"))?,
+        );
+    }
+    if args.partition.is_some() {
+        recipe.disk.partition = args.partition;
+    }
+    Ok(())
+}
+
+/// `bake-`, the milliseconds since 1970 in 11 hexadecimal digits, and 6 by chance.
+fn bake_id() -> Result<BakeId> {
+    use std::io::Read as _;
+    let mut chance = [0_u8; 3];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut chance))
+        .context("reading random bytes for the bake's id")?;
+    let now = jiff::Timestamp::now().as_millisecond();
+    Ok(BakeId(format!("bake-{now:011x}{}", hex(&chance))))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Adds a file's or folder's names and contents.
+fn hash_tree(hash: &mut Sha256, path: &Path) -> Result<()> {
+    let reading =
+        || Failure::new(Kind::Recipe, format!("reading {}", path.display())).hint("a step names it");
+    let found = std::fs::symlink_metadata(path).with_context(reading)?;
+    hash.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+    if found.is_symlink() {
+        hash.update(std::fs::read_link(path).with_context(reading)?.as_os_str().as_encoded_bytes());
+    } else if found.is_dir() {
+        let mut names = std::fs::read_dir(path)
+            .and_then(|entries| {
+                entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()
+            })
+            .with_context(reading)?;
+        names.sort();
+        names.iter().try_for_each(|name| hash_tree(hash, name))?;
+    } else if found.is_file() {
+        let mut file = std::fs::File::open(path).with_context(reading)?;
+        std::io::copy(&mut file, hash).with_context(reading)?;
+    }
+    Ok(())
+}

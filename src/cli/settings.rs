@@ -1,0 +1,233 @@
+//! Settings: flags, then `BAKEHOUSE_*`, then the recipe, then `~/.config/bakehouse/config.toml`, then
+//! `/etc/bakehouse/config.toml`, then defaults. AWS settings come by the SDK's own standard chain.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use crate::error::{Failure, Kind};
+
+/// Which cloud.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum CloudName {
+    /// EC2, from one of its instances.
+    Ec2,
+    /// The local store.
+    Local,
+}
+
+/// What goes to standard output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// The result alone.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// Flags that every subcommand takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Common {
+    /// The cloud in use [default: ec2 on an EC2 instance, else local]
+    #[arg(long, global = true, value_enum, env = "BAKEHOUSE_CLOUD", hide_env_values = true)]
+    pub cloud: Option<CloudName>,
+    /// Folder of the local store [default: /var/lib/bakehouse/store]
+    #[arg(long, global = true, value_name = "FOLDER", env = "BAKEHOUSE_STORE", hide_env_values = true)]
+    pub store: Option<PathBuf>,
+    /// Folder of the journals of bakes [default: /var/lib/bakehouse/state]
+    #[arg(long, global = true, value_name = "FOLDER", env = "BAKEHOUSE_STATE", hide_env_values = true)]
+    pub state: Option<PathBuf>,
+    /// Folder of the caches that bakes share [default: /var/cache/bakehouse]
+    #[arg(long, global = true, value_name = "FOLDER", env = "BAKEHOUSE_CACHE", hide_env_values = true)]
+    pub cache: Option<PathBuf>,
+    /// Folder of the bakes' logs [default: /var/log/bakehouse]
+    #[arg(long, global = true, value_name = "FOLDER", env = "BAKEHOUSE_LOGS", hide_env_values = true)]
+    pub logs: Option<PathBuf>,
+    /// What goes to standard output
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        env = "BAKEHOUSE_OUTPUT",
+        default_value = "text",
+        hide_env_values = true
+    )]
+    pub output: Output,
+    /// More on standard error (twice: the SDK's own log too)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Warnings and errors alone on standard error
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+/// A configuration file: every key optional.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ConfigFile {
+    cloud: Option<CloudName>,
+    store: Option<PathBuf>,
+    state: Option<PathBuf>,
+    cache: Option<PathBuf>,
+    logs: Option<PathBuf>,
+    creator: Option<String>,
+}
+
+impl ConfigFile {
+    /// Reads a file's text.
+    pub fn parse(text: &str, name: &Path) -> Result<Self> {
+        toml::from_str(text).map_err(|error| {
+            let hint = "keys are: cloud, store, state, cache, logs, creator";
+            Failure::new(Kind::Recipe, format!("reading the settings of {}: {error}", name.display()))
+                .hint(hint)
+                .into()
+        })
+    }
+
+    fn load(path: &Path) -> Result<Self> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, path),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).with_context(|| format!("reading the settings of {}", path.display())),
+        }
+    }
+
+    /// These settings; where one is left out, `other`'s.
+    fn or(self, other: Self) -> Self {
+        Self {
+            cloud: self.cloud.or(other.cloud),
+            store: self.store.or(other.store),
+            state: self.state.or(other.state),
+            cache: self.cache.or(other.cache),
+            logs: self.logs.or(other.logs),
+            creator: self.creator.or(other.creator),
+        }
+    }
+}
+
+/// Everything settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The cloud, where somebody said it.
+    pub cloud: Option<CloudName>,
+    /// Folder of the local store.
+    pub store: PathBuf,
+    /// Folder of the journals.
+    pub state: PathBuf,
+    /// Folder of the caches.
+    pub cache: PathBuf,
+    /// Folder of the logs.
+    pub logs: PathBuf,
+    /// Who bakes, for the tag `creator`.
+    pub creator: String,
+}
+
+impl Settings {
+    /// Flags and environment (clap has both) over the user's file, over the host's, over the defaults.
+    pub fn load(common: &Common) -> Result<Self> {
+        let home = std::env::var_os("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")));
+        let user = home.map_or(Ok(ConfigFile::default()), |home| {
+            ConfigFile::load(&home.join("bakehouse/config.toml"))
+        })?;
+        let host = ConfigFile::load(Path::new("/etc/bakehouse/config.toml"))?;
+        Self::settle(common, user.or(host))
+    }
+
+    fn settle(common: &Common, file: ConfigFile) -> Result<Self> {
+        let folder = |flag: &Option<PathBuf>, file: Option<PathBuf>, default: &str| {
+            let chosen = flag.clone().or(file).unwrap_or_else(|| default.into());
+            std::path::absolute(&chosen).with_context(|| format!("making {} absolute", chosen.display()))
+        };
+        let creator = std::env::var("BAKEHOUSE_CREATOR").ok().or(file.creator);
+        Ok(Self {
+            cloud: common.cloud.or(file.cloud),
+            store: folder(&common.store, file.store, "/var/lib/bakehouse/store")?,
+            state: folder(&common.state, file.state, "/var/lib/bakehouse/state")?,
+            cache: folder(&common.cache, file.cache, "/var/cache/bakehouse")?,
+            logs: folder(&common.logs, file.logs, "/var/log/bakehouse")?,
+            creator: creator.unwrap_or_else(login_name),
+        })
+    }
+}
+
+/// Who runs this: the user behind sudo, or the user.
+fn login_name() -> String {
+    std::env::var("SUDO_USER")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .or_else(|| nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name))
+        .unwrap_or_else(|| nix::unistd::getuid().to_string())
+}
+
+/// Which cloud is used, and why: said in the first line of the log.
+pub fn choose_cloud(settings: &Settings) -> (CloudName, String) {
+    if let Some(cloud) = settings.cloud {
+        return (cloud, "as set".to_owned());
+    }
+    // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html: the vendor string
+    // is "Amazon EC2" on Nitro; nothing is asked over the network.
+    let vendor = std::fs::read_to_string("/sys/class/dmi/id/sys_vendor").unwrap_or_default();
+    let endpoint = std::env::var_os("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+    cloud_by(vendor.trim(), endpoint.is_some())
+}
+
+fn cloud_by(vendor: &str, metadata_endpoint: bool) -> (CloudName, String) {
+    if vendor == "Amazon EC2" {
+        (CloudName::Ec2, "this machine is an EC2 instance (DMI vendor)".to_owned())
+    } else if metadata_endpoint {
+        (CloudName::Ec2, "AWS_EC2_METADATA_SERVICE_ENDPOINT is set".to_owned())
+    } else {
+        (CloudName::Local, "this machine is no EC2 instance".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn common() -> Common {
+        Common {
+            cloud: None,
+            store: None,
+            state: None,
+            cache: None,
+            logs: None,
+            output: Output::Text,
+            verbose: 0,
+            quiet: false,
+        }
+    }
+
+    #[test]
+    fn the_nearer_setting_wins() {
+        let user = ConfigFile::parse("store = '/user'", Path::new("u")).unwrap();
+        let host = ConfigFile::parse("store = '/host'\ncache = '/hostcache'\ncloud = 'ec2'", Path::new("h"))
+            .unwrap();
+        let flags = Common { state: Some("/flag".into()), ..common() };
+        let settings = Settings::settle(&flags, user.or(host)).unwrap();
+        assert_eq!(settings.store, Path::new("/user"));
+        assert_eq!(settings.cache, Path::new("/hostcache"));
+        assert_eq!(settings.state, Path::new("/flag"));
+        assert_eq!(settings.logs, Path::new("/var/log/bakehouse"));
+        assert_eq!(settings.cloud, Some(CloudName::Ec2));
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused_with_the_known_ones() {
+        let error = ConfigFile::parse("stroe = '/x'", Path::new("/etc/bakehouse/config.toml")).unwrap_err();
+        assert_eq!(crate::error::kind_of(&error), Kind::Recipe);
+        assert!(error.to_string().contains("stroe"), "{error}");
+    }
+
+    #[test]
+    fn the_cloud_is_told_without_asking_the_network() {
+        assert_eq!(cloud_by("Amazon EC2", false).0, CloudName::Ec2);
+        assert_eq!(cloud_by("QEMU", true).0, CloudName::Ec2);
+        assert_eq!(cloud_by("QEMU", false).0, CloudName::Local);
+    }
+}

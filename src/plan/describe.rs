@@ -1,0 +1,95 @@
+//! A plan in words: what a dry run prints.
+
+use std::fmt::Write as _;
+
+use super::{NamePlan, Plan};
+use crate::provisioner::{StepPlan, Value, Work};
+use crate::recipe::units::show_size;
+
+impl Plan {
+    /// The whole plan for people: every name, tag and step.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        let mut row = |key: &str, value: &str| {
+            // Writing to a string cannot fail.
+            drop(writeln!(text, "{key:<12} {value}"));
+        };
+        row("bake", &self.bake.0);
+        let zone = self.place.zone.as_deref().unwrap_or(&self.place.region);
+        row("where", &format!("{} {zone}, builder {}", self.place.cloud, self.place.builder));
+        let id = self.base.image.as_deref().unwrap_or(&self.base.snapshot);
+        let name = self.base.name.as_deref().unwrap_or("(no name)");
+        row("base", &format!("{name} ({id}), {}, {}", show_size(self.base.size), self.base.arch.as_str()));
+        if let Some(created) = &self.base.created {
+            row("", &format!("made {created}, snapshot {}", self.base.snapshot));
+        }
+        row("disk", &self.describe_disk());
+        match &self.image.name {
+            NamePlan::Settled(name) => row("image", name),
+            NamePlan::AfterInstall(name) => {
+                row("image", &format!("{name} (the package manager settles the rest)"))
+            }
+        }
+        row("description", &self.image.description);
+        for (key, value) in &self.image.tags {
+            row("tag", &format!("{key} = {value}"));
+        }
+        if let Some(inherited) = self.base.inherited.as_object() {
+            for (key, value) in inherited {
+                row("inherited", &format!("{key} = {value}"));
+            }
+        }
+        row("recipe", &format!("sha256 {}", self.recipe_digest));
+        for (number, step) in self.steps.iter().enumerate() {
+            row(&format!("step {}", number + 1), &describe_step(step));
+        }
+        for (number, check) in self.checks.iter().enumerate() {
+            row(&format!("check {}", number + 1), &describe_step(check));
+        }
+        row("then", "close the root, snapshot, register; everything else is released");
+        text.trim_end().to_owned()
+    }
+
+    fn describe_disk(&self) -> String {
+        let spec = &self.disk.spec;
+        let mut text = show_size(self.disk.size);
+        if let Some(kind) = &spec.volume_type {
+            text.push_str(&format!(", {kind}"));
+        }
+        if let Some(iops) = spec.iops {
+            text.push_str(&format!(", {iops} IOPS"));
+        }
+        if let Some(throughput) = spec.throughput {
+            text.push_str(&format!(", {throughput} MiB/s"));
+        }
+        if self.disk.size > self.base.size {
+            text.push_str(&format!(" (grown from {})", show_size(self.base.size)));
+        }
+        text
+    }
+}
+
+fn describe_step(step: &StepPlan) -> String {
+    let mut text = step.name.clone();
+    if step.provisioner != step.name {
+        text.push_str(&format!(" ({})", step.provisioner));
+    }
+    match &step.work {
+        Work::Command(argv) => text.push_str(&format!(" runs {}", argv.join(" "))),
+        Work::Builtin(name) => text.push_str(&format!(" (built in: {name})")),
+        Work::Choose => {
+            let names: Vec<_> = step.alternatives.iter().map(|choice| choice.provisioner.as_str()).collect();
+            text.push_str(&format!(" (by the image: {})", names.join(" or ")));
+        }
+    }
+    for (name, value) in &step.params {
+        if !matches!(value, Value::Bool(false)) {
+            text.push_str(&format!("; {name} {}", serde_json::to_string(value).unwrap_or_default()));
+        }
+    }
+    text.push_str(&format!("; network {}", step.network));
+    if let Some(timeout) = step.timeout {
+        text.push_str(&format!("; at most {timeout} s"));
+    }
+    text
+}

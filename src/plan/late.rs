@@ -1,0 +1,79 @@
+//! What the package manager settles: name, description and tags that hold `{package}`, `{version}` or
+//! `{release}`, once the main package is installed.
+
+use std::collections::BTreeMap;
+
+use super::{NamePlan, Plan};
+use crate::error::{Failure, Kind};
+use crate::recipe::template::{Template, Unfilled};
+
+/// The main package of a bake, as its package manager names it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct MainPackage {
+    /// Its name.
+    pub name: String,
+    /// Its upstream version, epoch left out.
+    pub version: String,
+    /// Its release (`1.el9`, `2+deb12u1`); empty where it has none.
+    pub release: String,
+}
+
+impl MainPackage {
+    /// Aminator's `appversion`: name-version-release.
+    pub fn appversion(&self) -> String {
+        let parts = [&self.name, &self.version, &self.release];
+        let given: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).map(String::as_str).collect();
+        given.join("-")
+    }
+}
+
+/// What an image is registered with, all settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Late {
+    /// The image's name.
+    pub name: String,
+    /// Its description.
+    pub description: String,
+    /// All tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Late {
+    /// Fills in what was open.
+    pub fn of(plan: &Plan, main: Option<&MainPackage>) -> Result<Self, Failure> {
+        let fill = |text: &str| settle(text, main);
+        let name = match &plan.image.name {
+            NamePlan::Settled(name) => name.clone(),
+            NamePlan::AfterInstall(template) => fill(template)?,
+        };
+        super::judge_name(&name)?;
+        let mut tags = BTreeMap::new();
+        for (key, value) in &plan.image.tags {
+            let value = if plan.image.open_tags.contains(key) { fill(value)? } else { value.clone() };
+            tags.insert(key.clone(), value);
+        }
+        if let Some(main) = main {
+            tags.entry("appversion".to_owned()).or_insert_with(|| main.appversion());
+        }
+        let description = if plan.image.open_description {
+            fill(&plan.image.description)?
+        } else {
+            plan.image.description.clone()
+        };
+        Ok(Self { name, description: super::make::cut(&description, super::make::DESCRIPTION_MOST), tags })
+    }
+}
+
+fn settle(text: &str, main: Option<&MainPackage>) -> Result<String, Failure> {
+    let unknown = || {
+        Failure::new(Kind::Name, format!("filling in {text}: no step told which package it installed"))
+            .hint("name a package in a step whose provisioner has a [package] query (apt, dnf, package), or leave {package}, {version} and {release} out")
+    };
+    let main = main.ok_or_else(unknown)?;
+    let template = Template::parse(text).map_err(|_| unknown())?;
+    let known = [("package", &main.name), ("version", &main.version), ("release", &main.release)];
+    let known = known.into_iter().map(|(word, value)| (word.to_owned(), value.clone())).collect();
+    template.fill(&known).map_err(|Unfilled(word)| {
+        Failure::new(Kind::Name, format!("filling in {text}: nothing fills {{{word}}}"))
+    })
+}

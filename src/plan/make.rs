@@ -1,0 +1,254 @@
+//! Recipe, steps and facts, to a plan.
+
+use std::collections::BTreeMap;
+
+use super::{BakeId, BaseFacts, DiskPlan, ImagePlan, NamePlan, Place, Plan, judge_name};
+use crate::error::{Failure, Kind};
+use crate::provisioner::{StepPlan, Work};
+use crate::recipe::Recipe;
+use crate::recipe::template::{OPEN, Template, Unfilled};
+use crate::recipe::units::show_size;
+
+/// The longest description that RegisterImage takes, in characters.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CopyImage.html> (255 bytes at most).
+pub(super) const DESCRIPTION_MOST: usize = 255;
+/// The most tags on a resource, and the longest key and value in characters.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions>.
+const TAGS_MOST: usize = 50;
+const TAG_KEY_MOST: usize = 128;
+const TAG_VALUE_MOST: usize = 256;
+
+/// All that a plan is made from, besides the recipe.
+pub struct Facts<'a> {
+    /// The bake's id.
+    pub bake: BakeId,
+    /// Who and where the builder is.
+    pub place: Place,
+    /// The chosen base.
+    pub base: BaseFacts,
+    /// The time of the bake.
+    pub now: jiff::Timestamp,
+    /// Who bakes.
+    pub creator: &'a str,
+    /// SHA-256 of the recipe and of the local files that it names, hexadecimal.
+    pub digest: String,
+    /// The builder's environment, for `{env:NAME}`.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// Settles everything.
+///
+/// # Errors
+/// [`Kind::Base`] when the builder cannot run the base's architecture, [`Kind::Name`] for a name that AWS
+/// would refuse, [`Kind::Recipe`] for a disk smaller than its base or a tag that no resource takes.
+pub fn make(
+    recipe: &Recipe,
+    steps: Vec<StepPlan>,
+    checks: Vec<StepPlan>,
+    facts: Facts<'_>,
+) -> Result<Plan, Failure> {
+    let Facts { bake, place, base, now, creator, digest, env } = facts;
+    if !place.runs.contains(&base.arch) {
+        let message = format!(
+            "the base is {}, this builder runs {}",
+            base.arch.as_str(),
+            place.runs.iter().map(|arch| arch.as_str()).collect::<Vec<_>>().join(" and ")
+        );
+        return Err(Failure::new(Kind::Base, message).hint(
+            "bake on a builder of the base's architecture, or install qemu-user-static (binfmt_misc) on this one",
+        ));
+    }
+    let asks_package = steps.iter().any(tells_package);
+    let words = Words { base: &base, now, env };
+    let settle = |what: &str, text: &str| -> Result<(String, bool), Failure> {
+        let filled = words.fill(what, text)?;
+        if filled.1 && !asks_package {
+            let hint = "add a step that installs a package (apt, dnf, package), or leave {package}, {version} and {release} out";
+            return Err(Failure::new(
+                Kind::Recipe,
+                format!("{what} asks for the main package, and no step installs one"),
+            )
+            .hint(hint));
+        }
+        Ok(filled)
+    };
+
+    let (name, open) = settle("the image's name", &recipe.image.name.value)?;
+    let name = if open {
+        NamePlan::AfterInstall(name)
+    } else {
+        judge_name(&name)?;
+        NamePlan::Settled(name)
+    };
+
+    let own = recipe
+        .image
+        .description
+        .as_ref()
+        .map(|text| settle("the image's description", &text.value))
+        .transpose()?;
+    let (own, open_description) = own.unwrap_or_default();
+    let description = provenance(&own, &name, &base);
+
+    let mut tags = BTreeMap::new();
+    let mut open_tags = Vec::new();
+    for (key, template) in &recipe.image.tags {
+        let (value, open) = settle(&format!("the tag {key}"), &template.value)?;
+        judge_tag(key, &value)?;
+        if open {
+            open_tags.push(key.clone());
+        }
+        tags.insert(key.clone(), value);
+    }
+    for (key, value) in own_tags(&bake, &place, &base, now, creator, &digest) {
+        // The user's own tags win, but for those by which Bakehouse finds what it made.
+        if key.starts_with("bakehouse:") {
+            tags.insert(key, value);
+        } else {
+            tags.entry(key).or_insert(value);
+        }
+    }
+    if tags.len() + usize::from(asks_package) > TAGS_MOST {
+        return Err(Failure::new(
+            Kind::Recipe,
+            format!("{} tags, and EC2 takes {TAGS_MOST} a resource", tags.len()),
+        )
+        .hint("drop some of [image] tags"));
+    }
+
+    let size = recipe.disk.size.unwrap_or(base.size);
+    if size < base.size {
+        let message = format!("[disk] size is {}, the base's is {}", show_size(size), show_size(base.size));
+        return Err(Failure::new(Kind::Recipe, message)
+            .hint("a volume can't be smaller than its snapshot: raise size, or leave it out"));
+    }
+    let settled_tags = tags.iter().filter(|(key, _)| !open_tags.contains(key));
+    let disk = DiskPlan {
+        size,
+        spec: recipe.disk.clone(),
+        tags: settled_tags.map(|(key, value)| (key.clone(), value.clone())).collect(),
+        token: bake.0.clone(),
+    };
+    let image = ImagePlan { name, description, tags, open_tags, open_description, arch: base.arch };
+    Ok(Plan { bake, place, base, disk, image, recipe_digest: digest, steps, checks })
+}
+
+fn tells_package(step: &StepPlan) -> bool {
+    match step.work {
+        Work::Choose => step.alternatives.iter().filter_map(|choice| choice.step.as_ref()).any(tells_package),
+        _ => step.package_query.is_some(),
+    }
+}
+
+struct Words<'a> {
+    base: &'a BaseFacts,
+    now: jiff::Timestamp,
+    env: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Words<'_> {
+    /// The text with all but the open words filled in, and whether any is left.
+    fn fill(&self, what: &str, text: &str) -> Result<(String, bool), Failure> {
+        let wrong =
+            |message: String| Failure::new(Kind::Recipe, format!("filling in {what}, {text:?}: {message}"));
+        let template = Template::parse(text).map_err(|errors| {
+            wrong(errors.into_iter().map(|error| error.message).collect::<Vec<_>>().join("; "))
+        })?;
+        let known = template.placeholders().filter_map(|word| Some((word.to_owned(), self.value(word)?)));
+        let known: BTreeMap<_, _> = known.collect();
+        let open = template.is_open();
+        let filled = if open {
+            template.fill_but(&known, &OPEN).map(|template| template.to_string())
+        } else {
+            template.fill(&known)
+        };
+        let filled = filled.map_err(|Unfilled(word)| match word.strip_prefix("env:") {
+            Some(name) => {
+                wrong(format!("the environment variable {name} is not set")).hint(format!("export {name}=…"))
+            }
+            None => wrong(format!("nothing fills {{{word}}}")),
+        })?;
+        Ok((filled, open))
+    }
+
+    fn value(&self, word: &str) -> Option<String> {
+        Some(match word {
+            "arch" => self.base.arch.as_str().to_owned(),
+            "base" => self.base.name.clone().unwrap_or_else(|| self.base.snapshot.clone()),
+            "date" => self.now.strftime("%Y-%m-%d").to_string(),
+            "time" => self.now.strftime("%Y%m%dT%H%M%SZ").to_string(),
+            other => return other.strip_prefix("env:").and_then(self.env),
+        })
+    }
+}
+
+/// The user's words, then Aminator's: `name=…, arch=…, ancestor_name=…, ancestor_id=…, ancestor_version=…`.
+fn provenance(own: &str, name: &NamePlan, base: &BaseFacts) -> String {
+    let (NamePlan::Settled(name) | NamePlan::AfterInstall(name)) = name;
+    let facts = [
+        ("name", Some(name.as_str())),
+        ("arch", Some(base.arch.as_str())),
+        ("ancestor_name", base.name.as_deref()),
+        ("ancestor_id", base.image.as_deref().or(Some(&base.snapshot))),
+        ("ancestor_version", base.version.as_deref()),
+    ];
+    let facts: Vec<_> =
+        facts.into_iter().filter_map(|(key, value)| value.map(|value| format!("{key}={value}"))).collect();
+    let facts = facts.join(", ");
+    let all = if own.is_empty() { facts } else { format!("{own} ({facts})") };
+    cut(&all, DESCRIPTION_MOST)
+}
+
+/// The text, cut to at most so many bytes at a character's end.
+pub(super) fn cut(text: &str, most: usize) -> String {
+    let end = (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+fn own_tags(
+    bake: &BakeId,
+    place: &Place,
+    base: &BaseFacts,
+    now: jiff::Timestamp,
+    creator: &str,
+    digest: &str,
+) -> Vec<(String, String)> {
+    let id = base.image.clone().unwrap_or_else(|| base.snapshot.clone());
+    let mut tags = vec![
+        ("bakehouse:bake", bake.0.clone()),
+        ("bakehouse:recipe", format!("sha256:{digest}")),
+        ("bakehouse:builder", place.builder.clone()),
+        ("bakehouse:version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("bakehouse:base", id),
+        ("creator", creator.to_owned()),
+        ("creation_time", now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+    ];
+    if let Some(name) = &base.name {
+        tags.push(("bakehouse:base-name", name.clone()));
+    }
+    if let Some(version) = base.version.as_ref().or(base.name.as_ref()) {
+        tags.push(("base_ami_version", version.clone()));
+    }
+    tags.into_iter().map(|(key, value)| (key.to_owned(), cut(&value, TAG_VALUE_MOST))).collect()
+}
+
+fn judge_tag(key: &str, value: &str) -> Result<(), Failure> {
+    let refuse = |why: String, hint: &str| Err(Failure::new(Kind::Recipe, why).hint(hint));
+    if key.is_empty() || key.chars().count() > TAG_KEY_MOST {
+        return refuse(format!("the tag key {key:?} has not 1 to {TAG_KEY_MOST} characters"), "shorten it");
+    }
+    let lower = key.to_ascii_lowercase();
+    if lower.starts_with("aws:") || lower.starts_with("bakehouse:") {
+        return refuse(
+            format!("the tag key {key} is reserved"),
+            "keys that begin with aws: or bakehouse: are not the recipe's",
+        );
+    }
+    if value.chars().count() > TAG_VALUE_MOST {
+        return refuse(
+            format!("the tag {key}'s value has more than {TAG_VALUE_MOST} characters"),
+            "shorten it",
+        );
+    }
+    Ok(())
+}

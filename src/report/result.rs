@@ -1,0 +1,51 @@
+//! What a bake made, as its one line or its one JSON document on standard output.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Phase;
+use crate::contents::Difference;
+
+/// A finished bake.
+#[derive(Debug, Clone, Serialize)]
+pub struct Baked {
+    /// The image's id.
+    pub image: String,
+    /// Its snapshot's id.
+    pub snapshot: String,
+    /// Its name.
+    pub name: String,
+    /// `ec2` or `local`.
+    pub cloud: String,
+    /// The Region.
+    pub region: String,
+    /// The base's image id, or its snapshot's.
+    pub base: String,
+    /// The base's name, where it has one.
+    pub base_name: Option<String>,
+    /// The bake's id.
+    pub bake: String,
+    /// What the packages are, against the base.
+    pub packages: Difference,
+    /// Seconds per phase, and `total`.
+    pub seconds: BTreeMap<String, f64>,
+    /// Seconds within the steps' own programs.
+    pub provisioning_seconds: f64,
+    /// API calls by name; empty where there is no API.
+    pub api_calls: BTreeMap<String, u32>,
+    /// The whole log on this host.
+    pub log: Option<String>,
+}
+
+/// The phases' times as the document gives them (seconds, milliseconds kept), with their `total`.
+pub fn seconds(phases: &[Phase], total: Duration) -> BTreeMap<String, f64> {
+    let named = phases.iter().map(|phase| (phase.name.clone(), rounded(phase.took)));
+    named.chain([("total".to_owned(), rounded(total))]).collect()
+}
+
+/// Seconds with their milliseconds.
+pub fn rounded(took: Duration) -> f64 {
+    (took.as_secs_f64() * 1000.0).round() / 1000.0
+}
