@@ -59,8 +59,10 @@ impl Stop {
 
     async fn wait_for(&self, count: u32) -> Interrupted {
         let mut receiver = self.0.subscribe();
-        match receiver.wait_for(|state| state.count >= count).await {
-            Ok(state) => Interrupted(state.first.unwrap_or(libc::SIGTERM)),
+        // Not held across an await: what waits must be free to move between threads.
+        let heard = receiver.wait_for(|state| state.count >= count).await.map(|state| state.first);
+        match heard {
+            Ok(first) => Interrupted(first.unwrap_or(libc::SIGTERM)),
             // `self` holds the sender, so the channel cannot close while this waits.
             Err(_) => std::future::pending().await,
         }
