@@ -11,6 +11,7 @@ use crate::plan::{Arch, BakeId, BaseFacts, CleanlyClosed, DiskPlan, Locator, Pla
 use crate::recipe::BaseSelector;
 use crate::stop::Stop;
 
+mod binfmt;
 pub mod ec2;
 pub mod local;
 
@@ -153,9 +154,9 @@ pub trait Cloud: Send + Sync {
     /// The id of the image of that name which that bake registered, if it stands.
     async fn image_of_bake(&self, name: &str, bake: &BakeId) -> Result<Option<String>> {
         let images = self.images().await?;
-        let ours = images
-            .into_iter()
-            .find(|image| image.name == name && image.tags.get("bakehouse:bake").is_some_and(|tag| *tag == bake.0));
+        let ours = images.into_iter().find(|image| {
+            image.name == name && image.tags.get("bakehouse:bake").is_some_and(|tag| *tag == bake.0)
+        });
         Ok(ours.map(|image| image.id))
     }
 
