@@ -1,1 +1,228 @@
-//! The EC2 room: one AWS verb a file; the only room that names an AWS crate.
+//! EC2 as a home for disks, snapshots and images: the only room that names an AWS crate.
+//!
+//! One AWS verb a file, each a method on [`api::Api`] that makes its call once; [`retry`] makes it again,
+//! [`explain`] says what an error means, [`watch`] waits. The rest is the [`Cloud`] trait in terms of those.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use async_trait::async_trait;
+use aws_sdk_ec2::types::Image;
+
+use self::api::{Api, filter, tags};
+use self::calls::Calls;
+use self::capture::BAKE_TAG;
+use self::device_names::DeviceName;
+use self::explain::Trouble;
+use self::retry::{Effort, insist};
+use self::watch::{Patience, Watcher};
+use super::{Cloud, DiskHandle, ImageSpec, ImageSummary, Orphan, SnapshotSpec};
+use crate::journal::{Journal, Thing};
+use crate::plan::{BakeId, BaseFacts, CleanlyClosed, DiskPlan, Place};
+use crate::recipe::BaseSelector;
+use crate::stop::Stop;
+
+mod api;
+mod attach_volume;
+mod base;
+mod calls;
+mod capture;
+mod connect;
+mod create_snapshot;
+mod create_volume;
+mod delete_snapshot;
+mod delete_volume;
+mod deregister_image;
+mod describe_image_attribute;
+mod describe_images;
+mod describe_snapshots;
+mod describe_volumes;
+mod detach_volume;
+mod device_names;
+mod disk;
+mod explain;
+mod get_parameter;
+mod inherited;
+mod place;
+mod register_image;
+mod retry;
+mod undo;
+mod watch;
+
+pub use connect::{Settings, on_instance};
+
+/// A connection to EC2 in one Region.
+pub struct Ec2 {
+    api: Api,
+    /// The instance metadata service, where this host may have one.
+    imds: Option<aws_config::imds::Client>,
+    settings: Settings,
+    calls: Calls,
+    watcher: Watcher,
+    place: tokio::sync::OnceCell<Place>,
+    /// The device names of attached volumes, each locked until its volume is detached.
+    held: Mutex<HashMap<String, DeviceName>>,
+    /// What was made here and not yet seen by a Describe call.
+    unseen: Mutex<BTreeSet<String>>,
+}
+
+impl std::fmt::Debug for Ec2 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ec2").field("region", &self.api.region).finish_non_exhaustive()
+    }
+}
+
+impl Ec2 {
+    /// Connects by the SDK's standard chain of settings. No call of EC2 is made yet.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Host`] when no Region is set anywhere.
+    pub async fn connect(settings: Settings) -> Result<Self> {
+        connect::connect(settings).await
+    }
+
+    /// The Region.
+    pub fn region(&self) -> &str {
+        &self.api.region
+    }
+
+    fn effort<'a>(&self, stop: Option<&'a Stop>) -> Effort<'a> {
+        Effort { limit: self.settings.call, stop }
+    }
+
+    fn patience(&self, limit: Duration) -> Patience {
+        Patience { first: self.settings.first, limit, visible: self.settings.visible }
+    }
+
+    fn unseen_ids(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.unseen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unseen(&self, id: &str) {
+        self.unseen_ids().insert(id.to_owned());
+    }
+
+    fn seen(&self, id: &str) {
+        self.unseen_ids().remove(id);
+    }
+
+    fn is_unseen(&self, id: &str) -> bool {
+        self.unseen_ids().contains(id)
+    }
+}
+
+#[async_trait]
+impl Cloud for Ec2 {
+    fn name(&self) -> &'static str {
+        "ec2"
+    }
+
+    async fn place(&self) -> Result<Place> {
+        self.where_am_i().await.cloned()
+    }
+
+    async fn find_base(&self, selector: &BaseSelector) -> Result<BaseFacts> {
+        self.base(selector).await
+    }
+
+    async fn image_named(&self, name: &str) -> Result<Option<String>> {
+        let image = insist(self.effort(None), || self.own_image(name))
+            .await
+            .map_err(Trouble::into_error)
+            .with_context(|| format!("looking for an image named {name:?}"))?;
+        Ok(image.and_then(|image| image.image_id))
+    }
+
+    async fn make_disk(
+        &self,
+        plan: &DiskPlan,
+        base: &BaseFacts,
+        journal: &Journal,
+        stop: &Stop,
+    ) -> Result<DiskHandle> {
+        self.new_disk(plan, base, journal, stop).await
+    }
+
+    async fn capture(
+        &self,
+        disk: &DiskHandle,
+        _closed: CleanlyClosed,
+        spec: &SnapshotSpec,
+        journal: &Journal,
+    ) -> Result<String> {
+        self.snapshot(disk, spec, journal).await
+    }
+
+    async fn release_disk(&self, disk: &DiskHandle, journal: &Journal) -> Result<()> {
+        self.let_go(disk, journal).await
+    }
+
+    async fn snapshot_complete(
+        &self,
+        snapshot: &str,
+        stop: &Stop,
+        progress: &(dyn for<'a> Fn(&'a str) + Send + Sync),
+    ) -> Result<()> {
+        self.completed(snapshot, stop, progress).await
+    }
+
+    async fn register(
+        &self,
+        snapshot: &str,
+        spec: &ImageSpec,
+        base: &BaseFacts,
+        journal: &Journal,
+        stop: &Stop,
+    ) -> Result<String> {
+        self.new_image(snapshot, spec, base, journal, stop).await
+    }
+
+    async fn undo(&self, thing: &Thing, made: Option<&str>) -> Result<()> {
+        self.unmake(thing, made).await
+    }
+
+    async fn images(&self) -> Result<Vec<ImageSummary>> {
+        let tagged = vec![filter("tag-key", &[BAKE_TAG.to_owned()])];
+        let images = insist(self.effort(None), || self.api.own_images(tagged.clone()))
+            .await
+            .map_err(Trouble::into_error)
+            .context("listing the images that bakes made")?;
+        let mut images: Vec<_> = images.iter().map(summary).collect();
+        images.sort_by(|a, b| b.created.cmp(&a.created));
+        Ok(images)
+    }
+
+    async fn image_of_bake(&self, name: &str, bake: &BakeId) -> Result<Option<String>> {
+        insist(self.effort(None), || self.image_registered(name, bake))
+            .await
+            .map_err(Trouble::into_error)
+            .with_context(|| format!("looking for the image {name:?} of {bake}"))
+    }
+
+    async fn orphans(&self, any_builder: bool) -> Result<Vec<Orphan>> {
+        self.left_behind(any_builder).await
+    }
+
+    fn calls(&self) -> BTreeMap<String, u32> {
+        self.calls.counts()
+    }
+}
+
+fn summary(image: &Image) -> ImageSummary {
+    let tags = tags(image.tags());
+    let root = image.root_device_name();
+    let root = image.block_device_mappings().iter().find(|mapping| mapping.device_name() == root);
+    let gib = root.and_then(|root| root.ebs()?.volume_size()).and_then(|gib| u64::try_from(gib).ok());
+    ImageSummary {
+        id: image.image_id().unwrap_or_default().to_owned(),
+        name: image.name().unwrap_or_default().to_owned(),
+        state: image.state().map_or_else(String::new, |state| state.as_str().to_owned()),
+        arch: image.architecture().map_or_else(String::new, |arch| arch.as_str().to_owned()),
+        created: image.creation_date().unwrap_or_default().to_owned(),
+        size: gib.map(inherited::bytes),
+        base: tags.get("bakehouse:base").cloned(),
+        tags,
+    }
+}

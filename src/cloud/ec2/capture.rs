@@ -1,0 +1,293 @@
+//! From a closed disk to an image: the snapshot and its registration.
+
+use anyhow::{Context as _, Result};
+
+use super::Ec2;
+use super::api::{filter, tags};
+use super::disk::never_came_to_be;
+use super::explain::Trouble;
+use super::inherited::Inherited;
+use super::retry::{insist, insist_looking, search};
+use super::watch::{Patience, Seen, Sort, Verdict};
+use crate::cloud::{DiskHandle, ImageSpec, SnapshotSpec};
+use crate::error::{Failure, Kind};
+use crate::journal::{Journal, Standing, Thing};
+use crate::plan::{BakeId, BaseFacts};
+use crate::stop::Stop;
+
+/// The tag that says which bake made a thing.
+pub(super) const BAKE_TAG: &str = "bakehouse:bake";
+
+fn bake_of(tags: &std::collections::BTreeMap<String, String>) -> Result<BakeId> {
+    let bake =
+        tags.get(BAKE_TAG).with_context(|| format!("finding the tag {BAKE_TAG} among those planned"))?;
+    Ok(BakeId(bake.clone()))
+}
+
+impl Ec2 {
+    pub(super) async fn snapshot(
+        &self,
+        disk: &DiskHandle,
+        spec: &SnapshotSpec,
+        journal: &Journal,
+    ) -> Result<String> {
+        let bake = bake_of(&spec.tags)?;
+        let entry = journal.intend(Thing::Snapshot {
+            region: self.api.region.clone(),
+            volume: disk.id.clone(),
+            bake: bake.clone(),
+        })?;
+        let call = || self.api.create_snapshot(&disk.id, spec);
+        let of = &bake;
+        let making = insist_looking(self.effort(None), call, || async move {
+            let found = search(self.effort(None), self.settings.lookup, || self.snapshots_of(&disk.id, of));
+            Ok(found.await?.and_then(|ids| ids.into_iter().next()))
+        });
+        self.noted(journal, entry, making.await).with_context(|| format!("capturing {}", disk.id))
+    }
+
+    /// The snapshots of a volume that a bake made; none is `None`.
+    pub(super) async fn snapshots_of(
+        &self,
+        volume: &str,
+        bake: &BakeId,
+    ) -> Result<Option<Vec<String>>, Trouble> {
+        let filters = vec![
+            filter("volume-id", &[volume.to_owned()]),
+            filter(&format!("tag:{BAKE_TAG}"), &[bake.0.clone()]),
+        ];
+        let found = self.api.own_snapshots(filters).await?;
+        let ids: Vec<_> = found.into_iter().map(|snapshot| snapshot.id).collect();
+        Ok(Some(ids).filter(|ids| !ids.is_empty()))
+    }
+
+    pub(super) async fn completed(
+        &self,
+        snapshot: &str,
+        stop: &Stop,
+        progress: &(dyn for<'a> Fn(&'a str) + Send + Sync),
+    ) -> Result<()> {
+        let patience =
+            Patience { first: self.settings.first_snapshot, ..self.patience(self.settings.snapshot) };
+        let mut told = None;
+        let waiting = self.watcher.wait(Sort::Snapshot, snapshot, patience, |seen| {
+            if seen.progress.is_some() && seen.progress != told {
+                told.clone_from(&seen.progress);
+                progress(told.as_deref().unwrap_or_default());
+            }
+            snapshot_verdict(snapshot, seen)
+        });
+        stop.race(waiting).await.with_context(|| format!("waiting for {snapshot} to be complete"))?;
+        self.seen(snapshot);
+        Ok(())
+    }
+
+    pub(super) async fn new_image(
+        &self,
+        snapshot: &str,
+        spec: &ImageSpec,
+        base: &BaseFacts,
+        journal: &Journal,
+        stop: &Stop,
+    ) -> Result<String> {
+        let doing = || format!("registering {snapshot} as the image {:?}", spec.name);
+        let inherited: Inherited =
+            serde_json::from_value(base.inherited.clone()).context("reading what the base says of itself")?;
+        let bake = bake_of(&spec.tags)?;
+        stop.check()?;
+        let entry = journal.intend(Thing::Image {
+            region: self.api.region.clone(),
+            name: spec.name.clone(),
+            bake: bake.clone(),
+        })?;
+        let call = || self.api.register_image(snapshot, spec, &inherited);
+        let image = || self.image_registered(&spec.name, &bake);
+        let look = || search(self.effort(None), self.settings.lookup, image);
+        let mut making = insist_looking(self.effort(Some(stop)), call, look).await;
+        if let Err(trouble) = &making
+            && trouble.unsure
+            && trouble.is(&["InvalidAMIName.Duplicate"])
+        {
+            // The name may be taken by an earlier try, whose answer was lost.
+            match look().await.map_err(Trouble::into_error).with_context(doing)? {
+                Some(image) => making = Ok(image),
+                None => journal.gone(entry)?,
+            }
+        }
+        let image = self.noted(journal, entry, making).with_context(doing)?;
+        let patience = self.patience(self.settings.image);
+        let waiting = self.watcher.wait(Sort::Image, &image, patience, |seen| image_verdict(&image, seen));
+        let seen =
+            stop.race(waiting).await.with_context(|| format!("waiting for {image} to be available"))?;
+        self.seen(&image);
+        if let Some(failure) = billed_otherwise(&image, &inherited, &seen) {
+            self.deregister(&image).await?;
+            journal.gone(entry)?;
+            return Err(failure.into());
+        }
+        self.keep(journal, entry, snapshot)?;
+        Ok(image)
+    }
+
+    /// The snapshot and its image are the bake's result from here on.
+    fn keep(&self, journal: &Journal, image: u32, snapshot: &str) -> Result<()> {
+        for entry in journal.entries() {
+            let ours = matches!(entry.thing, Thing::Snapshot { .. })
+                && entry.standing == Standing::Made
+                && entry.made.as_deref() == Some(snapshot);
+            if ours {
+                journal.kept(entry.number)?;
+            }
+        }
+        journal.kept(image)
+    }
+
+    /// This account's image of a name.
+    pub(super) async fn own_image(&self, name: &str) -> Result<Option<aws_sdk_ec2::types::Image>, Trouble> {
+        let images = self.api.own_images(vec![filter("name", &[name.to_owned()])]).await?;
+        // The filter takes wildcards; no image's name holds one, but a name that is asked for may.
+        Ok(images.into_iter().find(|image| image.name() == Some(name)))
+    }
+
+    /// The image of a name, if that bake registered it.
+    pub(super) async fn image_registered(
+        &self,
+        name: &str,
+        bake: &BakeId,
+    ) -> Result<Option<String>, Trouble> {
+        let image = self.own_image(name).await?;
+        let ours = image.filter(|image| tags(image.tags()).get(BAKE_TAG) == Some(&bake.0));
+        Ok(ours.and_then(|image| image.image_id().map(str::to_owned)))
+    }
+
+    pub(super) async fn deregister(&self, image: &str) -> Result<()> {
+        insist(self.effort(None), || self.api.deregister_image(image))
+            .await
+            .map_err(Trouble::into_error)
+            .with_context(|| format!("deregistering {image}"))
+    }
+
+    /// Notes in the journal how a call went: made, or surely not.
+    pub(super) fn noted(
+        &self,
+        journal: &Journal,
+        entry: u32,
+        made: Result<String, Trouble>,
+    ) -> Result<String> {
+        match made {
+            Ok(id) => {
+                self.unseen(&id);
+                journal.made(entry, &id)?;
+                Ok(id)
+            }
+            Err(trouble) => {
+                if never_came_to_be(&trouble) {
+                    journal.gone(entry)?;
+                }
+                Err(trouble.into_error())
+            }
+        }
+    }
+}
+
+fn snapshot_verdict(snapshot: &str, seen: &Seen) -> Verdict {
+    match seen.state.as_str() {
+        "completed" => Verdict::Done,
+        "error" => {
+            let why = seen.reason.as_deref().unwrap_or("EC2 gives no reason");
+            Verdict::Failed(
+                Failure::new(Kind::Capture, format!("snapshot {snapshot} failed: {why}"))
+                    .hint("bake again; if it says KMS, allow these credentials the volume's key"),
+            )
+        }
+        state => Verdict::Wait(match &seen.progress {
+            Some(progress) => format!("{state} ({progress})"),
+            None => state.to_owned(),
+        }),
+    }
+}
+
+fn image_verdict(image: &str, seen: &Seen) -> Verdict {
+    match seen.state.as_str() {
+        "available" => Verdict::Done,
+        state @ ("failed" | "error" | "invalid" | "deregistered") => {
+            let why = seen.reason.as_deref().unwrap_or("EC2 gives no reason");
+            Verdict::Failed(
+                Failure::new(Kind::Capture, format!("image {image} is {state}: {why}")).hint("bake again"),
+            )
+        }
+        state => Verdict::Wait(state.to_owned()),
+    }
+}
+
+/// A failure, where the image would be billed otherwise than its base: its billing codes, which come from the
+/// snapshot, were lost or are others.
+fn billed_otherwise(image: &str, base: &Inherited, seen: &Seen) -> Option<Failure> {
+    let (platform, usage) = &seen.billing;
+    for (what, was, is) in
+        [("platform", &base.platform_details, platform), ("usage operation", &base.usage_operation, usage)]
+    {
+        if let Some(was) = was
+            && Some(was) != is.as_ref()
+        {
+            let is = is.as_deref().unwrap_or("unknown");
+            return Some(
+                Failure::new(
+                    Kind::Capture,
+                    format!("image {image} would be billed as another {what} than its base: {is}, not {was}; it was deregistered"),
+                )
+                .hint("such a base (RHEL, SUSE, Marketplace, …) can be built upon only by launching it (aws ec2 create-image)"),
+            );
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base(platform: Option<&str>, usage: Option<&str>) -> Inherited {
+        Inherited {
+            platform_details: platform.map(str::to_owned),
+            usage_operation: usage.map(str::to_owned),
+            ..Inherited::default()
+        }
+    }
+
+    fn billed(platform: &str, usage: &str) -> Seen {
+        Seen { billing: (Some(platform.to_owned()), Some(usage.to_owned())), ..Seen::default() }
+    }
+
+    #[test]
+    fn an_image_billed_as_its_base_is_good() {
+        let linux = billed("Linux/UNIX", "RunInstances");
+        assert!(billed_otherwise("ami-1", &base(Some("Linux/UNIX"), Some("RunInstances")), &linux).is_none());
+        assert!(
+            billed_otherwise("ami-1", &base(None, None), &linux).is_none(),
+            "a bare snapshot says nothing"
+        );
+    }
+
+    #[test]
+    fn an_image_billed_otherwise_is_a_failed_capture() {
+        let linux = billed("Linux/UNIX", "RunInstances");
+        let rhel = base(Some("Red Hat Enterprise Linux"), Some("RunInstances:0010"));
+        let failure = billed_otherwise("ami-1", &rhel, &linux).unwrap();
+        assert_eq!(failure.kind, Kind::Capture);
+        assert!(failure.message.contains("Linux/UNIX, not Red Hat"), "{}", failure.message);
+    }
+
+    #[test]
+    fn final_states_end_the_wait() {
+        let seen =
+            |state: &str| Seen { state: state.to_owned(), reason: Some("KMS".into()), ..Seen::default() };
+        assert!(matches!(snapshot_verdict("snap-1", &seen("completed")), Verdict::Done));
+        assert!(matches!(snapshot_verdict("snap-1", &seen("pending")), Verdict::Wait(_)));
+        let Verdict::Failed(failure) = snapshot_verdict("snap-1", &seen("error")) else { panic!() };
+        assert_eq!(failure.message, "snapshot snap-1 failed: KMS");
+        assert!(matches!(image_verdict("ami-1", &seen("available")), Verdict::Done));
+        assert!(matches!(image_verdict("ami-1", &seen("pending")), Verdict::Wait(_)));
+        assert!(matches!(image_verdict("ami-1", &seen("failed")), Verdict::Failed(_)));
+    }
+}

@@ -1,0 +1,63 @@
+//! `DescribeImages`.
+
+use aws_sdk_ec2::types::{Filter, Image};
+
+use super::api::Api;
+use super::explain::{Trouble, explain};
+use super::watch::Seen;
+
+impl Api {
+    /// The images of some owners that pass the filters; deprecated ones only where this account owns them.
+    pub(super) async fn describe_images(
+        &self,
+        owner: &str,
+        filters: Vec<Filter>,
+    ) -> Result<Vec<Image>, Trouble> {
+        let mut all = Vec::new();
+        let mut next = None;
+        loop {
+            let page = self
+                .ec2
+                .describe_images()
+                .owners(owner)
+                .set_filters(Some(filters.clone()))
+                .set_next_token(next)
+                .send()
+                .await
+                .map_err(|error| explain("ec2:DescribeImages", &self.region, error))?;
+            next = page.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+            all.extend(page.images.unwrap_or_default());
+            if next.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// This account's images that pass the filters.
+    pub(super) async fn own_images(&self, filters: Vec<Filter>) -> Result<Vec<Image>, Trouble> {
+        self.describe_images("self", filters).await
+    }
+
+    /// An image by its id, of any account.
+    pub(super) async fn describe_image(&self, id: &str) -> Result<Option<Image>, Trouble> {
+        let page = self
+            .ec2
+            .describe_images()
+            .image_ids(id)
+            .send()
+            .await
+            .map_err(|error| explain("ec2:DescribeImages", &self.region, error))?;
+        Ok(page.images.unwrap_or_default().into_iter().next())
+    }
+}
+
+/// What the watcher shows of an image.
+pub(super) fn seen(image: &Image) -> Option<(String, Seen)> {
+    let seen = Seen {
+        state: image.state().map_or_else(String::new, |state| state.as_str().to_owned()),
+        reason: image.state_reason().and_then(|reason| reason.message()).map(str::to_owned),
+        billing: (image.platform_details().map(str::to_owned), image.usage_operation().map(str::to_owned)),
+        ..Seen::default()
+    };
+    Some((image.image_id()?.to_owned(), seen))
+}
