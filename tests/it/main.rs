@@ -1,0 +1,4 @@
+//! All integration tests are one binary, a module a subject: linking against the AWS SDK is slow.
+
+mod standin;
+mod support;

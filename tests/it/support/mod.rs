@@ -1,0 +1,17 @@
+//! What the tests of several subjects share.
+
+pub mod standin;
+
+/// Whether this test cannot run here: `why` is then printed. In CI (`CI` set) nothing is skipped silently.
+pub fn skipped(why: Option<&str>) -> bool {
+    if let Some(why) = why {
+        assert!(std::env::var_os("CI").is_none(), "cannot run in CI: {why}");
+        eprintln!("skipped: {why}");
+    }
+    why.is_some()
+}
+
+/// Why nothing that needs root can run here.
+pub fn not_root() -> Option<&'static str> {
+    (!nix::unistd::Uid::effective().is_root()).then_some("not root")
+}

@@ -1,0 +1,123 @@
+"""The pages by which a test steers the stand-in and looks into it: JSON under `/_control/`."""
+
+import urllib.parse
+
+from . import seed
+from .actions.images import describe as describe_image
+from .actions.snapshots import describe as describe_snapshot
+from .actions.volumes import describe as describe_volume
+
+
+def answer(state, method: str, target: str, body: bytes) -> tuple[int, object]:
+    import json
+
+    path, _, query = target.partition("?")
+    asked = dict(urllib.parse.parse_qsl(query))
+    page = PAGES.get((method, path.removeprefix("/_control/")))
+    if page is None:
+        return 404, {"error": f"no page {method} {path}"}
+    try:
+        return 200, page(state, asked, json.loads(body) if body else {})
+    except (KeyError, ValueError, TypeError, OSError) as error:
+        return 400, {"error": f"{type(error).__name__}: {error}"}
+
+
+def _faults(state, asked, document):
+    documents = document if isinstance(document, list) else [document]
+    return {"ids": [state.faults.add(each) for each in documents]}
+
+
+def _clear_faults(state, asked, document):
+    state.faults.clear()
+    return {}
+
+
+def _requests(state, asked, document):
+    return state.requests.chosen(
+        asked.get("action"), asked.get("service"), int(asked.get("at_least", 0)), float(asked.get("wait", 0))
+    )
+
+
+def _clear_requests(state, asked, document):
+    state.requests.clear()
+    return {}
+
+
+def _held(state, asked, document):
+    return state.faults.held(float(asked.get("wait", 0)))
+
+
+def _release(state, asked, document):
+    """`drop` ends the held calls with a reset; those held before they were carried out never are."""
+    how = "drop" if document.get("drop") else "go"
+    return {"released": state.faults.release(how, document.get("request"))}
+
+
+def _latencies(state, asked, document):
+    strangers = set(document) - set(state.settings.latencies)
+    if strangers:
+        raise ValueError(f"no latency {sorted(strangers)}")
+    state.settings.latencies.update(document)
+    return state.settings.latencies
+
+
+def _settings(state, asked, document):
+    for name, value in document.items():
+        if name != "consistency":
+            raise ValueError(f"no setting {name}")
+        state.settings.consistency = float(value)
+    return {"consistency": state.settings.consistency}
+
+
+def _seed(state, asked, document):
+    return seed.image(state, document)
+
+
+def _parameters(state, asked, document):
+    with state.lock:
+        region = state.region(document.pop("region", state.settings.region))
+        region.parameters.update(document["parameters"])
+    return {}
+
+
+def _state(state, asked, document):
+    """All there is, in the form of Describe answers, with the files behind it and the devices."""
+    with state.lock:
+        return {
+            "troubles": state.clock.troubles,
+            "regions": {name: _region(state, region) for name, region in state.regions.items()},
+        }
+
+
+def _region(state, region) -> dict:
+    volumes = []
+    for each in region.volumes.values():
+        attached = each.attachment.attached if each.attachment else None
+        volumes.append(
+            {**describe_volume(each), "File": each.file, "Token": each.token,
+             "HostDevice": attached.device if attached else None, "Link": attached.name if attached else None}
+        )
+    return {
+        "volumes": volumes,
+        "snapshots": [{**describe_snapshot(each), "File": each.file} for each in region.snapshots.values()],
+        "images": [
+            {**describe_image(each, state.settings.account), "UefiData": each.uefi_data} for each in region.images.values()
+        ],
+        "parameters": region.parameters,
+    }
+
+
+PAGES = {
+    ("POST", "faults"): _faults,
+    ("GET", "faults"): lambda state, asked, document: state.faults.documents(),
+    ("DELETE", "faults"): _clear_faults,
+    ("GET", "requests"): _requests,
+    ("DELETE", "requests"): _clear_requests,
+    ("GET", "held"): _held,
+    ("POST", "release"): _release,
+    ("POST", "latencies"): _latencies,
+    ("POST", "settings"): _settings,
+    ("POST", "seed"): _seed,
+    ("POST", "parameters"): _parameters,
+    ("GET", "state"): _state,
+}

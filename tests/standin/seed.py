@@ -1,0 +1,67 @@
+"""Images that are there before a test begins, made from raw disk files."""
+
+import os
+import time
+
+from .state import GIB, Image, Snapshot, copy_disk, new_id
+
+KNOWN = {
+    "file", "copy", "region", "name", "image_id", "snapshot_id", "owner", "public", "snapshot_public", "state",
+    "architecture", "virtualization_type", "root_device_name", "description", "created", "deprecated", "tags",
+    "snapshot_tags", "boot_mode", "tpm_support", "imds_support", "ena_support", "sriov_net_support", "uefi_data",
+    "platform_details", "usage_operation", "volume_size", "volume_type", "iops", "throughput", "encrypted",
+    "delete_on_termination", "mappings", "snapshot_state",
+}
+
+
+def image(state, given: dict) -> dict:
+    """Adds an image. `file` is the root disk, raw; it is read in place and must not change, unless `copy` is
+    true. `mappings` are further block-device mappings in DescribeImages' form."""
+    strangers = set(given) - KNOWN
+    if strangers:
+        raise ValueError(f"an image to seed has no {sorted(strangers)}")
+    settings = state.settings
+    owner = given.get("owner", settings.account)
+    snapshot_id = given.get("snapshot_id") or new_id("snap")
+    file = os.path.realpath(given["file"])
+    size = given.get("volume_size") or -(-os.path.getsize(file) // GIB) or 1
+    own_file = bool(given.get("copy"))
+    if own_file:
+        target = state.file(f"{snapshot_id}.raw")
+        copy_disk(file, target)
+        file = target
+    platform = (given.get("platform_details", "Linux/UNIX"), given.get("usage_operation", "RunInstances"))
+    created = given.get("created", time.time() - 86400)
+    snapshot = Snapshot(
+        snapshot_id, dict(given.get("snapshot_tags", {})), created=created, owner=owner, size=size,
+        state=given.get("snapshot_state", "completed"), completed=created, encrypted=given.get("encrypted", False),
+        public=given.get("snapshot_public", given.get("public", True)), platform=platform, file=file, own_file=own_file,
+        description=f"Created for {given['name']}",
+    )
+    root = given.get("root_device_name", "/dev/xvda")
+    volume = {
+        "SnapshotId": snapshot_id, "VolumeSize": size, "VolumeType": given.get("volume_type", "gp3"),
+        "DeleteOnTermination": given.get("delete_on_termination", True), "Encrypted": snapshot.encrypted,
+    }
+    for name in ("iops", "throughput"):
+        if name in given:
+            volume[name.capitalize()] = given[name]
+    made = Image(
+        given.get("image_id") or new_id("ami"), dict(given.get("tags", {})), created=created, owner=owner,
+        name=given["name"], state=given.get("state", "available"), public=given.get("public", True),
+        deprecated=given.get("deprecated"), uefi_data=given.get("uefi_data"),
+        mappings=[{"DeviceName": root, "Ebs": volume}, *given.get("mappings", [])],
+    )
+    made.about = {
+        "Architecture": given.get("architecture", "x86_64"), "RootDeviceName": root,
+        "VirtualizationType": given.get("virtualization_type", "hvm"), "EnaSupport": given.get("ena_support", True),
+        "PlatformDetails": platform[0], "UsageOperation": platform[1],
+    }
+    members = {"description": "Description", "boot_mode": "BootMode", "tpm_support": "TpmSupport",
+               "imds_support": "ImdsSupport", "sriov_net_support": "SriovNetSupport"}
+    made.about.update({member: given[name] for name, member in members.items() if given.get(name)})
+    with state.lock:
+        region = state.region(given.get("region", settings.region))
+        region.snapshots[snapshot_id] = snapshot
+        region.images[made.id] = made
+    return {"image_id": made.id, "snapshot_id": snapshot_id}
