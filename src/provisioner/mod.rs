@@ -5,11 +5,20 @@
 
 use std::path::PathBuf;
 
+mod check;
+mod define;
 mod definition;
+mod library;
+mod schema;
+mod settle;
+mod shipped;
+mod source;
 mod step;
 mod value;
 
 pub use definition::{Choice, Definition, Param, ParamType, PathKind, Runs, TemporaryFile};
+pub use library::{Complained, Library, NotFound};
+pub use settle::{Settled, check_recipe};
 pub use step::{Alternative, Builder, CacheFind, CacheUse, FileFacts, Hint, StagedFile, StepPlan, Work};
 pub use value::{Value, param_files};
 

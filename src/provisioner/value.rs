@@ -81,6 +81,10 @@ fn write(path: &Path, value: &Value, files: &mut Vec<(PathBuf, Vec<u8>)>) {
             }
             return;
         }
+        // Only an argument vector may hold a line break; it is read from params.json, or not at all.
+        Value::List(items) if items.iter().filter_map(Value::as_str).any(|item| item.contains('\n')) => {
+            return;
+        }
         Value::List(items) => {
             for item in items.iter().filter_map(Value::scalar) {
                 text.push_str(&item);

@@ -16,6 +16,7 @@ pub mod units;
 
 pub use complaint::{Complaint, Look, Source, render};
 pub use line::{OneLine, one_line};
+pub(crate) use sections::STEP_KEYS;
 
 /// A value and where it stands in the recipe's text (bytes).
 #[derive(Debug, Clone, PartialEq)]
@@ -188,12 +189,17 @@ pub fn source_from_bytes(name: &str, bytes: &[u8]) -> Result<Source, Failure> {
 ///
 /// # Errors
 /// Everything that is wrong with it, in the order of the text. With syntax errors, what stands before the
-/// first of them is checked too. Steps' parameters are checked by [`crate::provisioner::check_all`].
+/// first of them is checked too. Steps' parameters are checked by [`crate::provisioner::check_recipe`].
 pub fn parse(source: &Source) -> Result<Recipe, Vec<Complaint>> {
     let mut complaints = reader::Complaints::new(source);
+    let readable = read(&mut complaints);
+    complaints.finish(readable.recipe)
+}
+
+/// What can be read of a recipe, whatever is wrong with the rest of it.
+pub(crate) fn read(complaints: &mut reader::Complaints) -> sections::Readable {
     let entries = complaints.tree();
-    let recipe = sections::recipe(&entries, &mut complaints);
-    complaints.finish(recipe)
+    sections::recipe(&entries, complaints)
 }
 
 #[cfg(test)]

@@ -30,6 +30,11 @@ impl<'s> Complaints<'s> {
         entries
     }
 
+    /// None yet, about the same text.
+    pub(crate) fn about_the_same(&self) -> Self {
+        Self { source: self.source, list: Vec::new(), partial: self.partial }
+    }
+
     /// Adds one.
     pub(crate) fn push(&mut self, complaint: Complaint) {
         self.list.push(complaint);
@@ -109,6 +114,11 @@ impl<'v> Table<'v> {
                 None
             }
         }
+    }
+
+    /// These keys may be meant too, though they are read elsewhere.
+    pub(crate) fn knows(&mut self, keys: &[&str]) {
+        self.asked.extend(keys.iter().map(|key| (*key).to_owned()));
     }
 
     /// The value of `key` and the key's own place.

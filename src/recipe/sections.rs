@@ -8,8 +8,18 @@ use super::{BaseSelector, Complaint, DiskSpec, ImageSpec, RawValue, Recipe, Span
 
 type Entries = [(Spanned<String>, Spanned<RawValue>)];
 
-/// The whole recipe; none where a part of it is missing or unreadable (each complained of).
-pub(super) fn recipe(entries: &Entries, complaints: &mut Complaints) -> Option<Recipe> {
+/// What could be read of a recipe.
+pub(crate) struct Readable {
+    /// The whole of it; none where a part that it must have is missing or unreadable (each complained of).
+    pub(crate) recipe: Option<Recipe>,
+    /// The steps that could be read.
+    pub(crate) steps: Vec<StepSpec>,
+    /// The checks that could be read.
+    pub(crate) checks: Vec<StepSpec>,
+}
+
+/// Reads a recipe.
+pub(super) fn recipe(entries: &Entries, complaints: &mut Complaints) -> Readable {
     let mut top = Table::new("the recipe", 0..0, entries);
     let image = match top.entry("image") {
         Some((_, value)) => {
@@ -32,11 +42,19 @@ pub(super) fn recipe(entries: &Entries, complaints: &mut Complaints) -> Option<R
         None => DiskSpec::default(),
     };
     let tables = top.tables("step", complaints);
-    let steps = tables.into_iter().filter_map(|table| step(table, None, complaints)).collect();
+    let steps: Vec<_> = tables.into_iter().filter_map(|table| step(table, None, complaints)).collect();
     let tables = top.tables("check", complaints);
-    let checks = tables.into_iter().filter_map(|table| step(table, Some("script"), complaints)).collect();
+    let checks: Vec<_> =
+        tables.into_iter().filter_map(|table| step(table, Some("script"), complaints)).collect();
     top.finish(complaints);
-    Some(Recipe { image: image?, base: base?, disk, steps, checks })
+    let recipe = image.zip(base).map(|(image, base)| Recipe {
+        image,
+        base,
+        disk,
+        steps: steps.clone(),
+        checks: checks.clone(),
+    });
+    Readable { recipe, steps, checks }
 }
 
 fn missing_section(name: &str, example: &str, complaints: &mut Complaints) {

@@ -1,0 +1,99 @@
+//! `bakehouse validate`: is this recipe good? Nothing is asked of a cloud, and nothing needs root.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::error::{Failure, Kind};
+use crate::provisioner::{Builder, FileFacts, Library, Settled, check_recipe};
+use crate::recipe::{Look, Recipe, Source, render, source_from_bytes};
+
+/// `bakehouse validate`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The recipe
+    pub recipe: PathBuf,
+}
+
+/// A recipe that is good, with what its steps came to.
+#[derive(Debug)]
+pub struct Read {
+    /// Its text.
+    pub source: Source,
+    /// What it says.
+    pub recipe: Recipe,
+    /// Its steps and checks.
+    pub settled: Settled,
+}
+
+/// Says whether a recipe is good: on stdout that it is, on stderr everything that is wrong with it.
+///
+/// # Errors
+/// [`Kind::Recipe`] where it isn't.
+pub fn run(args: &Args) -> Result<()> {
+    // Where downloads would be is of no interest here: nothing is fetched.
+    let read = read(&args.recipe, Path::new("/var/cache/bakehouse/downloads"))?;
+    let count = |number: usize, word: &str| match number {
+        1 => format!("1 {word}"),
+        number => format!("{number} {word}s"),
+    };
+    let mut line = format!("{} is good: {}", args.recipe.display(), count(read.settled.steps.len(), "step"));
+    if !read.settled.checks.is_empty() {
+        line.push_str(&format!(", {}", count(read.settled.checks.len(), "check")));
+    }
+    writeln!(std::io::stdout(), "{line}").context("writing to standard output")
+}
+
+/// Reads a recipe with all that it names, the provisioners beside it among them. What is wrong is shown on stderr.
+///
+/// # Errors
+/// [`Kind::Recipe`] where the file can't be read, or anything is wrong.
+pub fn read(path: &Path, downloads: &Path) -> Result<Read> {
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|error| {
+        let folder = path.is_dir();
+        let message = if folder { format!("{name} is a folder") } else { format!("{name}: {error}") };
+        Failure::new(Kind::Recipe, message).hint("name the recipe's TOML file")
+    })?;
+    let source = source_from_bytes(&name, &bytes)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    check(source, folder, downloads)
+}
+
+/// Checks a recipe's text; relative paths in it are below `folder`.
+///
+/// # Errors
+/// As [`read`].
+pub fn check(source: Source, folder: &Path, downloads: &Path) -> Result<Read> {
+    let folder = std::path::absolute(folder).with_context(|| format!("finding {}", folder.display()))?;
+    let builder = Builder { recipe_folder: &folder, downloads, facts: &facts };
+    let wrong = match check_recipe(&source, &Library::beside(&folder), builder) {
+        Ok((recipe, settled)) => return Ok(Read { source, recipe, settled }),
+        Err(wrong) => wrong,
+    };
+    let look = look();
+    let shown: Vec<String> = wrong.iter().map(|one| render(&one.complaints, &one.source, look)).collect();
+    let mut stderr = std::io::stderr().lock();
+    write!(stderr, "{}", shown.join("\n")).context("writing to standard error")?;
+    Err(Failure::new(Kind::Recipe, format!("{} is not good", source.name))
+        .hint("mend what is underlined above; nothing was touched")
+        .into())
+}
+
+/// What is at a path on this host. Links are followed, as staging does.
+fn facts(path: &Path) -> FileFacts {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_file() => FileFacts::File,
+        Ok(meta) if meta.is_dir() => FileFacts::Folder,
+        Ok(_) => FileFacts::Other,
+        Err(_) => FileFacts::Missing,
+    }
+}
+
+/// Fancy on a terminal, plain elsewhere and where `NO_COLOR` is set.
+fn look() -> Look {
+    let fancy =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    if fancy { Look { fancy, width: 100 } } else { Look::plain() }
+}

@@ -1,0 +1,201 @@
+//! What a `path` or a package spec names: a file, a URL with its checksum, or a package's name.
+
+use std::ops::Range;
+
+use crate::recipe::reader::{Complaints, Table, shown, string, wrong_type};
+use crate::recipe::{Complaint, RawValue, Spanned};
+
+/// What a text of the recipe names.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Named {
+    /// A package's name, perhaps with its version.
+    Word(Spanned<String>),
+    /// A path on the builder.
+    File(Spanned<String>),
+    /// Something to be fetched.
+    Url {
+        /// Without its fragment.
+        url: String,
+        /// Lower-case hexadecimal.
+        sha256: String,
+        /// The file's name, the last part of the URL's path.
+        name: String,
+        /// Where it stands in the recipe.
+        span: Range<usize>,
+    },
+}
+
+impl Named {
+    /// `deb` or `rpm`, where it is a package's file.
+    pub(super) fn package_format(&self) -> Option<&'static str> {
+        match self {
+            Self::Word(_) => None,
+            Self::File(path) => format_of(&path.value),
+            Self::Url { name, .. } => format_of(name),
+        }
+    }
+
+    /// Whether it is a path that says to be a folder.
+    pub(super) fn ends_with_slash(&self) -> bool {
+        match self {
+            Self::File(path) => path.value.ends_with('/'),
+            Self::Word(_) | Self::Url { .. } => false,
+        }
+    }
+}
+
+fn format_of(path: &str) -> Option<&'static str> {
+    if path.ends_with(".deb") {
+        Some("deb")
+    } else if path.ends_with(".rpm") {
+        Some("rpm")
+    } else {
+        None
+    }
+}
+
+/// A path or a URL.
+pub(super) fn path(what: &str, raw: &Spanned<RawValue>, complaints: &mut Complaints) -> Option<Named> {
+    if let RawValue::Table(_) = &raw.value {
+        return url_table(what, raw, complaints);
+    }
+    let text = string(what, raw, complaints)?;
+    if text.value.contains("://") {
+        return url(what, &text, complaints);
+    }
+    if text.value.is_empty() || text.value.contains('\n') {
+        let message = format!("{what} is empty or holds a line break; it must be a path");
+        complaints.push(Complaint::new(message, text.span));
+        return None;
+    }
+    Some(Named::File(text))
+}
+
+/// A package spec.
+pub(super) fn package(what: &str, raw: &Spanned<RawValue>, complaints: &mut Complaints) -> Option<Named> {
+    let named = match &raw.value {
+        RawValue::Table(_) => url_table(what, raw, complaints)?,
+        RawValue::String(_) => {
+            let text = string(what, raw, complaints)?;
+            if text.value.contains("://") {
+                url(what, &text, complaints)?
+            } else {
+                word(what, text, complaints)?
+            }
+        }
+        other => {
+            let wanted = "a package's name, file or URL";
+            complaints.push(wrong_type(&format!("an item of {what}"), wanted, other, raw.span.clone()));
+            return None;
+        }
+    };
+    if let (Named::Url { span, .. }, None) = (&named, named.package_format()) {
+        complaints.push(
+            Complaint::new("the URL names no package file", span.clone()).help("it must end in .deb or .rpm"),
+        );
+        return None;
+    }
+    Some(named)
+}
+
+fn word(what: &str, text: Spanned<String>, complaints: &mut Complaints) -> Option<Named> {
+    let value = text.value.as_str();
+    let is_path = value.contains('/');
+    let complaint = match format_of(value) {
+        _ if value.contains('\n') => {
+            Complaint::new(format!("an item of {what} holds a line break"), text.span)
+        }
+        Some(_) if is_path => return Some(Named::File(text)),
+        Some(_) => Complaint::new(format!("{} looks like a file's name", shown(value)), text.span)
+            .help(format!("a file needs a slash: ./{}", shown(value))),
+        None if value.starts_with("./") || value.starts_with("../") => {
+            Complaint::new(format!("{} is no package file", shown(value)), text.span)
+                .help("a package file ends in .deb or .rpm")
+        }
+        None if value.is_empty()
+            || value.starts_with('-')
+            || value.contains(|c: char| c.is_whitespace() || c.is_control()) =>
+        {
+            Complaint::new(format!("`{}` is no package's name", shown(value)), text.span)
+                .help("a name, perhaps with its version: nginx=1.22.*; each package is an item of its own")
+        }
+        None => return Some(Named::Word(text)),
+    };
+    complaints.push(complaint);
+    None
+}
+
+/// `{ url = "…", sha256 = "…" }`.
+fn url_table(what: &str, raw: &Spanned<RawValue>, complaints: &mut Complaints) -> Option<Named> {
+    let mut table = Table::of(what, raw, complaints)?;
+    let address = table.string("url", complaints);
+    let sum = table.string("sha256", complaints);
+    for key in ["url", "sha256"] {
+        if table.get(key).is_none() {
+            complaints
+                .missing(Complaint::new(format!("{what} needs `{key}` beside the other"), raw.span.clone()));
+        }
+    }
+    table.finish(complaints);
+    let (address, sum) = (address?, sum?);
+    let sha256 = checksum(&sum.value, &sum.span, complaints);
+    let (url, name) = address_and_name(what, &address, complaints)?;
+    Some(Named::Url { url, sha256: sha256?, name, span: address.span })
+}
+
+/// `https://…#sha256=HEX`.
+fn url(what: &str, text: &Spanned<String>, complaints: &mut Complaints) -> Option<Named> {
+    let (address, fragment) = text.value.split_once('#').unwrap_or((&text.value, ""));
+    let sha256 = match fragment.strip_prefix("sha256=") {
+        Some(sum) => checksum(sum, &text.span, complaints),
+        None => {
+            complaints.push(
+                Complaint::new(format!("{what}: the URL has no checksum"), text.span.clone())
+                    .help("put #sha256= and the file's SHA-256 behind it; sha256sum prints it"),
+            );
+            None
+        }
+    };
+    let address = Spanned { value: address.to_owned(), span: text.span.clone() };
+    let (url, name) = address_and_name(what, &address, complaints)?;
+    Some(Named::Url { url, sha256: sha256?, name, span: text.span.clone() })
+}
+
+fn checksum(sum: &str, span: &Range<usize>, complaints: &mut Complaints) -> Option<String> {
+    if sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Some(sum.to_ascii_lowercase());
+    }
+    complaints.push(Complaint::new("a SHA-256 has 64 hexadecimal digits", span.clone()));
+    None
+}
+
+/// The URL and the name of the file that it fetches.
+fn address_and_name(
+    what: &str,
+    text: &Spanned<String>,
+    complaints: &mut Complaints,
+) -> Option<(String, String)> {
+    let mut refuse = |why: &str, help: &str| {
+        complaints.push(Complaint::new(format!("{what}: {why}"), text.span.clone()).help(help));
+        None
+    };
+    let Some(rest) = text.value.strip_prefix("https://") else {
+        return refuse("only https:// URLs are fetched", "write https://");
+    };
+    if rest.contains(|c: char| c.is_whitespace() || c.is_control() || !c.is_ascii()) {
+        return refuse("the URL holds a character that can't be in one", "write it percent-encoded");
+    }
+    let (path, _) = rest.split_once(['?', '#']).unwrap_or((rest, ""));
+    let (host, path) = path.split_once('/').unwrap_or((path, ""));
+    if host.contains('@') {
+        return refuse(
+            "the URL holds credentials",
+            "they would stand in logs and tags; fetch the file first",
+        );
+    }
+    let name = path.rsplit('/').next().unwrap_or_default();
+    if host.is_empty() || matches!(name, "" | "." | "..") {
+        return refuse("the URL names no file", "https://HOST/PATH/FILE");
+    }
+    Some((text.value.clone(), name.to_owned()))
+}
