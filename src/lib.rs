@@ -15,6 +15,7 @@ pub mod disk;
 pub mod error;
 pub mod journal;
 pub mod plan;
+pub mod program;
 pub mod provision;
 pub mod provisioner;
 pub mod recipe;

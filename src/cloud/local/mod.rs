@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, Flock, FlockArg};
 
 use crate::error::{Failure, Kind};
 use crate::plan::Arch;
@@ -126,7 +126,8 @@ impl Store {
         let path = self.disk_file(&snapshot);
         // What dies here without a word is found by this name: see `sweep`.
         let unfinished = path.with_extension("raw.unfinished");
-        let _live = self.new_disk(&unfinished).and_then(|file| locked(file, &unfinished))?;
+        let live = self.new_disk(&unfinished)?;
+        mark_live(&live).with_context(|| format!("locking {}", unfinished.display()))?;
         let added = fill(&unfinished).and_then(|()| {
             let size = sync(&unfinished)?;
             std::fs::rename(&unfinished, &path)
@@ -155,6 +156,7 @@ impl Store {
                 remove_if_there(path)?;
             }
         }
+        drop(live);
         added
     }
 
@@ -186,9 +188,9 @@ impl Store {
             if path.extension().is_none_or(|extension| extension != "unfinished") {
                 continue;
             }
-            let Ok(file) = File::open(&path) else { continue };
+            let Ok(file) = OpenOptions::new().write(true).open(&path) else { continue };
             // Its maker holds the lock for as long as it lives.
-            if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok() {
+            if mark_live(&file).is_ok() {
                 remove_if_there(&path)?;
                 removed.push(path);
             }
@@ -302,10 +304,16 @@ fn allowed_name(name: &str) -> Result<()> {
         .into())
 }
 
-fn locked(file: File, path: &Path) -> Result<Flock<File>> {
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|(_, errno)| errno)
-        .with_context(|| format!("locking {}", path.display()))
+/// Locks a whole file for as long as it is open. Not by flock(2), which is how a loop device's user locks it.
+fn mark_live(file: &File) -> nix::Result<()> {
+    let whole = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    nix::fcntl::fcntl(file, FcntlArg::F_OFD_SETLK(&whole)).map(drop)
 }
 
 /// Makes a file's content last; its size in bytes.
