@@ -64,8 +64,12 @@ impl Difference {
     /// In one line: `12 added (nginx 1.22, …), 3 upgraded, none removed`.
     pub fn summary(&self) -> String {
         let count = |number: usize| if number == 0 { "none".to_owned() } else { number.to_string() };
-        let mut shown: Vec<_> =
-            self.added.iter().take(3).map(|package| format!("{} {}", package.name, package.version)).collect();
+        let mut shown: Vec<_> = self
+            .added
+            .iter()
+            .take(3)
+            .map(|package| format!("{} {}", package.name, package.version))
+            .collect();
         if self.added.len() > shown.len() {
             shown.push("…".to_owned());
         }
