@@ -2,17 +2,58 @@
 //! closed. Knows nothing of cloud calls or packages. Blocking: call it through `spawn_blocking`.
 //!
 //! `Disk → MountedRoot → ProvisionedRoot → ClosedDisk`: each step consumes the one before it.
+//!
+//! Expects to run in a mount namespace of its own, so that every mount dies with the process; and a loop
+//! device lets its file go when the process ends. What is left after a kill is nothing.
 
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
-use crate::plan::Locator;
+use crate::error::{Failure, Kind};
+use crate::plan::{CleanlyClosed, Locator};
+use crate::sys;
+
+mod attach;
+mod beneath;
+mod block;
+mod check;
+mod close;
+mod fstab;
+mod grow;
+mod holders;
+mod locate;
+pub mod loopdev;
+mod mount;
+mod mountinfo;
+mod probe;
+mod root;
+mod superblock;
+mod survey;
+mod table;
+mod tool;
+mod wait;
+
+use attach::Attached;
+use block::Block;
+use loopdev::LoopDevice;
+
+pub use survey::{Area, Filesystem, Survey};
+pub use tool::{NEEDED, Needed, find as find_program};
 
 /// An open disk: a device of this host.
 #[derive(Debug)]
-pub struct Disk {}
+pub struct Disk {
+    device: Device,
+    /// Held until the root is mounted: keeps udev from reading the table anew, and dropping partitions, while
+    /// we work on it (systemd's "Locking Block Device Access").
+    lock: Flock<File>,
+}
 
 /// How to mount a root.
 #[derive(Debug, Clone)]
@@ -27,7 +68,11 @@ pub struct MountOptions {
 
 /// A disk whose root is mounted.
 #[derive(Debug)]
-pub struct MountedRoot {}
+pub struct MountedRoot {
+    /// `None` once closed or abandoned.
+    device: Option<Device>,
+    attached: Attached,
+}
 
 /// A mounted root on which every step and check went well.
 #[derive(Debug)]
@@ -35,29 +80,171 @@ pub struct ProvisionedRoot(MountedRoot);
 
 /// A disk whose filesystems were synced, remounted read-only, unmounted, and whose buffers were flushed.
 #[derive(Debug)]
-pub struct ClosedDisk {}
+pub struct ClosedDisk {
+    proof: CleanlyClosed,
+}
+
+/// Where a disk's blocks come from.
+#[derive(Debug)]
+enum Device {
+    Loop(LoopDevice),
+    Volume {
+        block: Block,
+        /// Partitions that the kernel knows only from us.
+        added: Vec<u32>,
+    },
+}
+
+impl Device {
+    fn block(&self) -> &Block {
+        match self {
+            Self::Loop(device) => device.block(),
+            Self::Volume { block, .. } => block,
+        }
+    }
+
+    fn node(&self) -> &Path {
+        &self.block().node
+    }
+
+    /// Looks at what is on it.
+    fn survey(&mut self) -> Result<Survey> {
+        let (survey, new) = survey::survey(self.block())?;
+        if let Self::Volume { added, .. } = self {
+            added.extend(new);
+        }
+        Ok(survey)
+    }
+
+    /// Lets it go: loop device detached, partitions that we added forgotten.
+    fn release(self) -> Result<()> {
+        match self {
+            Self::Loop(device) => device.detach(),
+            Self::Volume { block, added } => {
+                close::flush(&block.node)?;
+                let disk = block.open()?;
+                for number in added {
+                    match sys::partition_delete(disk.as_fd(), number) {
+                        Ok(()) | Err(Errno::ENXIO) => {}
+                        Err(errno) => {
+                            let node = block.partition_node(number);
+                            return Err(errno).with_context(|| format!("removing {}", node.display()));
+                        }
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
 
 impl Disk {
     /// Finds the device and waits for its node, at most `wait`.
-    pub fn open(_locator: &Locator, _wait: Duration) -> Result<Self> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Kind::Disk`] where it does not appear in time or is in use; [`Kind::Host`] where this host gives no
+    /// loop devices.
+    pub fn open(locator: &Locator, wait: Duration) -> Result<Self> {
+        let device = match locator {
+            Locator::File(path) => Device::Loop(LoopDevice::attach(path)?),
+            Locator::Volume { id, device_name } => Device::Volume {
+                block: locate::volume(id, device_name, wait)
+                    .with_context(|| format!("finding the device of {id}"))?,
+                added: Vec::new(),
+            },
+        };
+        tracing::debug!("{locator:?} is {}", device.node().display());
+        match lock(device.block()) {
+            Ok(lock) => Ok(Self { device, lock }),
+            Err(error) => {
+                report(device.release(), "releasing the device");
+                Err(error)
+            }
+        }
     }
 
-    /// Finds, checks, grows and mounts the root and the image's /boot and /boot/efi.
-    pub fn mount(self, _options: &MountOptions) -> Result<MountedRoot> {
-        todo!()
+    /// The device's node, `/dev/nvme1n1`.
+    pub fn node(&self) -> &Path {
+        self.device.node()
+    }
+
+    /// Size in bytes.
+    ///
+    /// # Errors
+    /// The device cannot be asked.
+    pub fn size(&self) -> Result<u64> {
+        self.device.block().size()
+    }
+
+    /// What is on it.
+    ///
+    /// # Errors
+    /// [`Kind::Disk`] where the table is damaged; [`Kind::Host`] where a program is missing.
+    pub fn survey(&mut self) -> Result<Survey> {
+        self.device.survey()
+    }
+
+    /// Finds, checks, grows and mounts the root and what the image's fstab mounts from this disk (/boot, /boot/efi).
+    ///
+    /// # Errors
+    /// [`Kind::Disk`] where there is no root, or more than one, or it is damaged, encrypted or on LVM, or cannot
+    /// grow; [`Kind::Host`] where a program or the kernel's filesystem is missing. Everything is let go then.
+    pub fn mount(self, options: &MountOptions) -> Result<MountedRoot> {
+        let Self { mut device, lock } = self;
+        let mounted = attach::attach(&mut device, options)
+            .with_context(|| format!("mounting the root of {}", device.node().display()));
+        drop(lock);
+        match mounted {
+            Ok(attached) => Ok(MountedRoot { device: Some(device), attached }),
+            Err(error) => {
+                report(device.release(), "releasing the device");
+                Err(error)
+            }
+        }
     }
 
     /// Lets the device go without having mounted it (loop device detached).
+    ///
+    /// # Errors
+    /// It is still in use, or writing failed.
     pub fn release(self) -> Result<()> {
-        todo!()
+        drop(self.lock);
+        self.device.release()
+    }
+}
+
+/// Locks a device against udev, and makes sure that nobody else works on it.
+fn lock(block: &Block) -> Result<Flock<File>> {
+    let locked =
+        wait::until(wait::SETTLE, || match Flock::lock(block.open()?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno).with_context(|| format!("locking {}", block.node.display())),
+        })?;
+    let lock = locked.ok_or_else(|| {
+        Failure::new(Kind::Disk, format!("{} is locked by another process", block.node.display()))
+            .hint("see who: fuser -v on the device")
+    })?;
+    block.unused()?;
+    Ok(lock)
+}
+
+/// For what goes wrong after the error that is reported.
+fn report(result: Result<()>, doing: &str) {
+    if let Err(error) = result {
+        tracing::warn!("{doing}: {error:#}");
     }
 }
 
 impl MountedRoot {
     /// Where the root is mounted.
     pub fn path(&self) -> &Path {
-        todo!()
+        &self.attached.target
+    }
+
+    /// The partitions that are mounted, the root first.
+    pub fn areas(&self) -> &[Area] {
+        &self.attached.areas
     }
 
     /// Says that every step and check went well.
@@ -66,8 +253,43 @@ impl MountedRoot {
     }
 
     /// Unmounts without a claim that the content is worth keeping, and releases the device.
-    pub fn abandon(self) -> Result<()> {
-        todo!()
+    ///
+    /// # Errors
+    /// The first of what went wrong; all is tried.
+    pub fn abandon(mut self) -> Result<()> {
+        self.abandon_inner()
+    }
+
+    fn abandon_inner(&mut self) -> Result<()> {
+        let Some(device) = self.device.take() else { return Ok(()) };
+        let unmounted = mount::unmount_all(&self.attached.target, true);
+        let released = device.release();
+        unmounted.and(released)
+    }
+
+    fn close(mut self) -> Result<ClosedDisk> {
+        let Some(node) = self.device.as_ref().map(|device| device.node().to_owned()) else {
+            anyhow::bail!("the root was closed before");
+        };
+        let closed =
+            close::close(&self.attached.target, &self.attached.areas).and_then(|()| close::flush(&node));
+        if let Err(error) = closed {
+            report(self.abandon_inner(), "letting go of the root that did not close");
+            return Err(close::as_capture(error, &node));
+        }
+        if let Some(device) = self.device.take() {
+            device.release().map_err(|error| close::as_capture(error, &node))?;
+        }
+        Ok(ClosedDisk { proof: CleanlyClosed::witnessed() })
+    }
+}
+
+impl Drop for MountedRoot {
+    fn drop(&mut self) {
+        if self.device.is_some() {
+            tracing::warn!("{} was neither closed nor abandoned; abandoning it now", self.path().display());
+            report(self.abandon_inner(), "abandoning the root");
+        }
     }
 }
 
@@ -77,13 +299,28 @@ impl ProvisionedRoot {
         self.0.path()
     }
 
-    /// Sync, read-only remount, unmount, buffers flushed, loop device detached. A root that cannot be closed is a failed bake.
+    /// Sync, read-only remount, unmount, buffers flushed, loop device detached. A root that cannot be closed is
+    /// a failed bake.
+    ///
+    /// # Errors
+    /// [`Kind::Capture`], naming who holds what would not unmount. Everything is let go then, as by
+    /// [`ProvisionedRoot::abandon`].
     pub fn close(self) -> Result<ClosedDisk> {
-        todo!()
+        self.0.close()
     }
 
     /// See [`MountedRoot::abandon`].
+    ///
+    /// # Errors
+    /// As there.
     pub fn abandon(self) -> Result<()> {
         self.0.abandon()
+    }
+}
+
+impl ClosedDisk {
+    /// What capturing asks for.
+    pub fn proof(self) -> CleanlyClosed {
+        self.proof
     }
 }

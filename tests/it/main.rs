@@ -1,4 +1,5 @@
 //! All integration tests are one binary, a module a subject: linking against the AWS SDK is slow.
 
+mod disk;
 mod standin;
 mod support;

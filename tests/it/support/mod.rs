@@ -1,5 +1,7 @@
 //! What the tests of several subjects share.
 
+pub mod host;
+pub mod images;
 pub mod standin;
 
 /// Whether this test cannot run here: `why` is then printed. In CI (`CI` set) nothing is skipped silently.

@@ -1,0 +1,189 @@
+//! Loop devices, by ioctls: a file as a block device. Also what the local store and tests use.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::block::Block;
+use super::{table, wait};
+use crate::error::{Failure, Kind};
+use crate::sys;
+
+/// A file attached to a loop device. The kernel detaches it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct LoopDevice {
+    /// `None` once detached.
+    attached: Option<Attached>,
+    block: Block,
+    file_path: PathBuf,
+}
+
+#[derive(Debug)]
+struct Attached {
+    device: File,
+    /// Locked, so that no second bake attaches the same file.
+    backing: Flock<File>,
+    /// The kernel's number of this attachment (Linux 5.15): tells it from the next one on the same device.
+    sequence: Option<String>,
+}
+
+impl LoopDevice {
+    /// Attaches a file, read-write, with direct I/O where its filesystem can.
+    ///
+    /// # Errors
+    /// [`Kind::Disk`] where another process has the file attached by this same way; [`Kind::Host`] where
+    /// this host gives no loop devices.
+    pub fn attach(file: &Path) -> Result<Self> {
+        Self::attach_inner(file).with_context(|| format!("attaching {} to a loop device", file.display()))
+    }
+
+    fn attach_inner(file: &Path) -> Result<Self> {
+        let backing = OpenOptions::new().read(true).write(true).open(file).context("opening it")?;
+        if !backing.metadata().context("looking at it")?.is_file() {
+            return Err(Failure::new(Kind::Disk, format!("{} is not a file", file.display())).into());
+        }
+        let backing = Flock::lock(backing, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+            let failure =
+                Failure::new(Kind::Disk, format!("{} is in use by another process", file.display()));
+            anyhow::Error::from(errno).context(failure.hint("wait for the other bake to end"))
+        })?;
+        let control =
+            OpenOptions::new().read(true).write(true).open("/dev/loop-control").map_err(|error| {
+                let failure =
+                    Failure::new(Kind::Host, format!("/dev/loop-control cannot be opened: {error}"));
+                failure.hint("run as root on a host with loop devices (sudo modprobe loop)")
+            })?;
+
+        // The number that the kernel calls free may be taken before it is configured: by another bake, or
+        // still be on its way out. Then the next one is asked for.
+        let found = wait::until(wait::SETTLE, || {
+            let number = sys::loop_free_number(control.as_fd()).context("asking for a free loop device")?;
+            let node = PathBuf::from(format!("/dev/loop{number}"));
+            let device = match OpenOptions::new().read(true).write(true).open(&node) {
+                Ok(device) => device,
+                Err(error) if taken(error.raw_os_error()) => return Ok(None),
+                Err(error) => return Err(error).with_context(|| format!("opening {}", node.display())),
+            };
+            match configure(&device, &backing) {
+                Ok(()) => Ok(Some((device, node))),
+                Err(errno) if taken(Some(errno as i32)) => Ok(None),
+                Err(errno) => Err(errno).with_context(|| format!("configuring {}", node.display())),
+            }
+        })?;
+        let Some((device, node)) = found else { bail!("no loop device stayed free long enough to be taken") };
+        let block = Block::of(&node)?;
+        let sequence = sequence(&block.name);
+        tracing::debug!("{} is {}", node.display(), file.display());
+        let attached = Some(Attached { device, backing, sequence });
+        Ok(Self { attached, block, file_path: file.to_owned() })
+    }
+
+    /// The device's node, `/dev/loop0`.
+    pub fn path(&self) -> &Path {
+        &self.block.node
+    }
+
+    /// Reads the partition table anew, tells the kernel, and names the partitions' nodes: (number, node), by
+    /// number. Empty where there is no table.
+    ///
+    /// # Errors
+    /// The table is damaged, or the kernel refuses it.
+    pub fn partitions(&self) -> Result<Vec<(u32, PathBuf)>> {
+        let Some(table) = table::read(&self.block)? else { return Ok(Vec::new()) };
+        table::tell_kernel(&self.block, &table)?;
+        Ok(table
+            .partitions
+            .iter()
+            .map(|partition| (partition.number, self.block.partition_node(partition.number)))
+            .collect())
+    }
+
+    /// Writes everything out, detaches the file and syncs it.
+    ///
+    /// # Errors
+    /// The device is still in use, or writing failed.
+    pub fn detach(mut self) -> Result<()> {
+        self.detach_inner().with_context(|| {
+            format!("detaching {} from {}", self.file_path.display(), self.block.node.display())
+        })
+    }
+
+    pub(super) fn block(&self) -> &Block {
+        &self.block
+    }
+
+    fn detach_inner(&mut self) -> Result<()> {
+        let Some(Attached { device, backing, sequence: before }) = self.attached.take() else {
+            return Ok(());
+        };
+        let flushed = flush(&device);
+        let cleared = clear(&self.block, &device);
+        drop(device);
+        let gone = wait::until(wait::SETTLE, || {
+            let bound = Path::new("/sys/block").join(&self.block.name).join("loop").exists();
+            // Another process may have the number already.
+            Ok((!bound || sequence(&self.block.name) != before).then_some(()))
+        });
+        let synced = backing.sync_all().context("syncing the file");
+        flushed.and(cleared)?;
+        if gone?.is_none() {
+            return Err(Failure::new(Kind::Disk, format!("{} is still in use", self.block.node.display()))
+                .hint(format!("see who: grep {} /proc/*/mounts", self.block.node.display()))
+                .into());
+        }
+        synced
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        if self.attached.is_some() {
+            tracing::warn!("{} was not detached in order; detaching it now", self.block.node.display());
+            if let Err(error) = self.detach_inner() {
+                tracing::warn!("detaching {}: {error:#}", self.block.node.display());
+            }
+        }
+    }
+}
+
+fn configure(device: &File, backing: &File) -> nix::Result<()> {
+    // With PARTSCAN the kernel drops the partitions when the file goes, also those that were added by hand.
+    let flags = sys::LO_FLAGS_AUTOCLEAR | sys::LO_FLAGS_PARTSCAN;
+    match sys::loop_configure(device.as_fd(), backing.as_fd(), flags | sys::LO_FLAGS_DIRECT_IO) {
+        Err(Errno::EINVAL) => sys::loop_configure(device.as_fd(), backing.as_fd(), flags),
+        result => result,
+    }
+}
+
+fn taken(errno: Option<i32>) -> bool {
+    matches!(errno, Some(libc::EBUSY | libc::ENXIO | libc::ENOENT))
+}
+
+fn flush(device: &File) -> Result<()> {
+    device.sync_all().context("writing out the device")?;
+    sys::flush_buffers(device.as_fd()).context("flushing the device's buffers")
+}
+
+fn clear(block: &Block, device: &File) -> Result<()> {
+    for partition in block.known()? {
+        match sys::partition_delete(device.as_fd(), partition.number) {
+            Ok(()) | Err(Errno::ENXIO) => {}
+            Err(errno) => {
+                let node = block.partition_node(partition.number);
+                return Err(errno).with_context(|| format!("removing {}", node.display()));
+            }
+        }
+    }
+    match sys::loop_clear(device.as_fd()) {
+        Ok(()) | Err(Errno::ENXIO) => Ok(()),
+        Err(errno) => Err(errno).context("letting the file go"),
+    }
+}
+
+fn sequence(name: &str) -> Option<String> {
+    std::fs::read_to_string(Path::new("/sys/block").join(name).join("diskseq")).ok()
+}

@@ -1,0 +1,148 @@
+//! Small disk images with roots of every kind, made with the real tools.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use bakehouse::disk::Filesystem;
+use bakehouse::disk::loopdev::LoopDevice;
+use nix::mount::MsFlags;
+
+use super::host::{loops_of, run, run_with};
+
+/// A disk image in a folder of its own. When it goes, so does the file, and no loop device may be left on it.
+pub struct Image {
+    folder: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Image {
+    /// A sparse file of zeroes.
+    pub fn empty(mib: u64) -> Self {
+        let folder = tempfile::Builder::new().prefix("bakehouse-disk-").tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap().join("disk.img");
+        fs::File::create(&path).unwrap().set_len(mib << 20).unwrap();
+        fs::create_dir(folder.path().join("root")).unwrap();
+        Self { folder, path }
+    }
+
+    /// One with a partition table: a script for sfdisk.
+    pub fn partitioned(mib: u64, script: &str) -> Self {
+        let image = Self::empty(mib);
+        run_with("sfdisk", &["--quiet", image.path.to_str().unwrap()], script);
+        image
+    }
+
+    /// A copy, bit for bit.
+    pub fn copy(&self) -> Self {
+        let copy = Self::empty(1);
+        run("cp", &["--sparse=always", self.path.to_str().unwrap(), copy.path.to_str().unwrap()]);
+        copy
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// An empty folder to mount on.
+    pub fn target(&self) -> PathBuf {
+        self.folder.path().canonicalize().unwrap().join("root")
+    }
+
+    /// Makes the disk larger.
+    pub fn extend(&self, mib: u64) {
+        fs::OpenOptions::new().write(true).open(&self.path).unwrap().set_len(mib << 20).unwrap();
+    }
+
+    /// Runs `work` with the node of a partition (0: the whole disk).
+    pub fn with_node<T>(&self, partition: u32, work: impl FnOnce(&Path) -> T) -> T {
+        let device = LoopDevice::attach(&self.path).unwrap();
+        let node = match partition {
+            0 => device.path().to_owned(),
+            _ => {
+                let partitions = device.partitions().unwrap();
+                partitions.into_iter().find(|(number, _)| *number == partition).unwrap().1
+            }
+        };
+        let result = work(&node);
+        device.detach().unwrap();
+        result
+    }
+
+    /// Makes a filesystem on a partition and fills it.
+    pub fn format(
+        &self,
+        partition: u32,
+        filesystem: Filesystem,
+        label: &str,
+        fill: impl FnOnce(&Path),
+    ) -> &Self {
+        self.with_node(partition, |node| {
+            let name = node.to_str().unwrap();
+            match filesystem {
+                Filesystem::Ext => run("mkfs.ext4", &["-q", "-L", label, name]),
+                Filesystem::Xfs => run("mkfs.xfs", &["-q", "-f", "-L", label, name]),
+                Filesystem::Btrfs => run("mkfs.btrfs", &["-q", "-f", "-L", label, name]),
+            };
+            mounted(node, filesystem.name(), "", &self.target(), fill);
+        });
+        self
+    }
+
+    /// Makes a filesystem on a partition with a root in it.
+    pub fn with_root(&self, partition: u32, filesystem: Filesystem, fstab: &str) -> &Self {
+        self.format(partition, filesystem, "root", |root| fill_root(root, fstab))
+    }
+
+    /// Writes bytes into a partition (0: the whole disk): signatures of what has no tools here.
+    pub fn write(&self, partition: u32, writes: &[(u64, &[u8])]) -> &Self {
+        use std::os::unix::fs::FileExt as _;
+        self.with_node(partition, |node| {
+            let file = fs::OpenOptions::new().write(true).open(node).unwrap();
+            for (offset, bytes) in writes {
+                file.write_all_at(bytes, *offset).unwrap();
+            }
+            file.sync_all().unwrap();
+        });
+        self
+    }
+
+    /// Checks a filesystem thoroughly, writing nothing.
+    pub fn fsck(&self, partition: u32, filesystem: Filesystem) {
+        self.with_node(partition, |node| {
+            let node = node.to_str().unwrap();
+            match filesystem {
+                Filesystem::Ext => run("e2fsck", &["-f", "-n", node]),
+                Filesystem::Xfs => run("xfs_repair", &["-n", node]),
+                Filesystem::Btrfs => run("btrfs", &["check", "--readonly", node]),
+            };
+        });
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let left = loops_of(&self.path);
+        if !left.is_empty() && !std::thread::panicking() {
+            panic!("left on {}: {left:?}", self.path.display());
+        }
+    }
+}
+
+/// Mounts, works, unmounts; for making images, without the code under test.
+pub fn mounted<T>(node: &Path, kind: &str, options: &str, target: &Path, work: impl FnOnce(&Path) -> T) -> T {
+    nix::mount::mount(Some(node), target, Some(kind), MsFlags::empty(), Some(options)).unwrap();
+    let result = work(target);
+    nix::mount::umount(target).unwrap();
+    result
+}
+
+/// The least that makes a root.
+pub fn fill_root(root: &Path, fstab: &str) {
+    for folder in ["etc", "usr/lib", "boot", "srv"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    fs::write(root.join("usr/lib/os-release"), "ID=debian\nVERSION_ID=12\n").unwrap();
+    symlink("/usr/lib/os-release", root.join("etc/os-release")).unwrap();
+    fs::write(root.join("etc/fstab"), fstab).unwrap();
+}
