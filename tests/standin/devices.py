@@ -130,9 +130,7 @@ class Devices:
     def _links_of(self, attached: Attached) -> list[str]:
         folder, base = os.path.split(attached.name)
         pattern = re.compile(re.escape(base) + (r"(-part\d+)?" if folder == BY_ID else r"\d*"))
-        with contextlib.suppress(OSError):
-            return [f"{folder}/{each}" for each in os.listdir(folder) if pattern.fullmatch(each)]
-        return []
+        return [f"{folder}/{each}" for each in _entries(folder) if pattern.fullmatch(each)]
 
     def _match_links(self, attached: Attached) -> None:
         """Makes the links be those of the device and its partitions as they are now. Under the lock."""
@@ -174,14 +172,31 @@ class Devices:
 
 
 def sweep() -> None:
-    """Removes what a stand-in that was killed left: links to loop devices that are bound to nothing."""
-    for folder, pattern in ((BY_ID, NITRO_PREFIX + r"vol[0-9a-f]+(-part\d+)?"), ("/dev", r"xvd[a-z]+\d*")):
-        with contextlib.suppress(OSError):
-            for each in os.listdir(folder):
-                link = f"{folder}/{each}"
-                if not re.fullmatch(pattern, each) or not os.path.islink(link):
-                    continue
-                device = re.fullmatch(r"/dev/loop(\d+)(p\d+)?", os.path.normpath(os.path.join(folder, os.readlink(link))))
-                if device and loop.backing_file(int(device[1])) is None:
-                    with contextlib.suppress(OSError):
-                        os.unlink(link)
+    """Removes the links that a stand-in that was killed left: their loop devices are free again, or another's."""
+    for folder, pattern in ((BY_ID, NITRO_PREFIX + r"vol(?P<volume>[0-9a-f]+)(-part\d+)?"), ("/dev", r"xvd[a-z]+\d*")):
+        swept = False
+        for name in _entries(folder):
+            link = f"{folder}/{name}"
+            ours = re.fullmatch(pattern, name)
+            if not ours or not os.path.islink(link):
+                continue
+            target = os.path.normpath(os.path.join(folder, os.readlink(link)))
+            device = re.fullmatch(r"/dev/loop(\d+)(p\d+)?", target)
+            if not device:
+                continue
+            volume = ours.groupdict().get("volume") or "[0-9a-f]+"
+            bound = os.path.basename(loop.backing_file(int(device[1])) or "")
+            if not re.fullmatch(rf"vol-{volume}\.raw", bound):
+                swept = True
+                with contextlib.suppress(OSError):
+                    os.unlink(link)
+        if swept and folder == BY_ID:
+            with contextlib.suppress(OSError):
+                os.rmdir(BY_ID)
+                os.rmdir(os.path.dirname(BY_ID))
+
+
+def _entries(folder: str) -> list[str]:
+    with contextlib.suppress(OSError):
+        return os.listdir(folder)
+    return []

@@ -13,6 +13,8 @@ from .errors import Refusal, bad_value, missing
 
 NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 ENVELOPE = ("Action", "Version")
+# Shapes whose bad values have error codes of their own: their actions judge them.
+JUDGED_LATER = ("VolumeType", "ImageNameRequest")
 
 
 def form(body: bytes) -> dict:
@@ -103,8 +105,9 @@ def _scalar(raw: str, shape, path: str):
             value = raw
     except (ValueError, KeyError):
         raise refused from None
-    # A volume's type has an error code of its own.
-    if getattr(shape, "enum", None) and raw not in shape.enum and shape.name != "VolumeType":
+    if shape.name in JUDGED_LATER:
+        return value
+    if getattr(shape, "enum", None) and raw not in shape.enum:
         raise bad_value(f"Value ({raw}) for parameter {path} is invalid. Valid values: {', '.join(shape.enum)}")
     limits = shape.metadata
     size = len(value) if isinstance(value, (str, bytes)) else value

@@ -46,7 +46,9 @@ impl Standin {
     pub fn start(options: &Options) -> Self {
         let folder = tempfile::Builder::new().prefix("standin-").tempdir().unwrap();
         let mut command = Command::new(python());
-        command.args(["-m", "standin", "--listen", "127.0.0.1:0", "--state"]).arg(folder.path().join("disks"));
+        command
+            .args(["-m", "standin", "--listen", "127.0.0.1:0", "--state"])
+            .arg(folder.path().join("disks"));
         command.arg(if options.xen { "--xen" } else { "--nitro" });
         for (name, seconds) in &options.latencies {
             command.arg("--latency").arg(format!("{name}={seconds}"));
@@ -151,10 +153,10 @@ impl Standin {
         list(self.get(&format!("held?wait={}", wait.as_secs_f64())))
     }
 
-    /// Lets the held calls go on; with `drop`, resets their connections (what was held before it was carried
+    /// Lets the held calls go on; with `reset`, resets their connections (what was held before it was carried
     /// out never is).
-    pub fn release(&self, drop: bool) {
-        self.post("release", &json!({"drop": drop}));
+    pub fn release(&self, reset: bool) {
+        self.post("release", &json!({"drop": reset}));
     }
 
     /// Everything in the builder's Region: `volumes`, `snapshots`, `images`, as Describe calls show them; volumes
@@ -192,11 +194,6 @@ impl Standin {
     /// Stops it and asserts that it could give everything back.
     pub fn stop(mut self) {
         assert!(self.end(), "the stand-in could not give everything back (see its output)");
-    }
-
-    /// The stand-in's process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     fn end(&mut self) -> bool {
