@@ -1,3 +1,5 @@
 //! The command: a thin shell around the library.
 
-fn main() {}
+fn main() {
+    bakehouse::sandbox::entry(&[]);
+}

@@ -1,6 +1,11 @@
 //! System calls that no library here wraps: the one module that may hold `unsafe`.
 #![expect(unsafe_code, reason = "raw ioctls; each block says why it is sound")]
 
+pub mod bpf;
+pub mod mount;
+pub mod net;
+pub mod process;
+
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use nix::errno::Errno;

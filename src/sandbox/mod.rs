@@ -1,6 +1,34 @@
 //! One argv run in a root: namespaces, pivot_root, devices, capabilities, seccomp, cgroup, network policy.
 //! Set up by re-executing this binary, never by code after fork in a threaded process. Knows nothing of
 //! packages.
+//!
+//! ```text
+//! caller ── control socket ── stage1 (outside; cgroup, BPF) ── init (PID 1 inside) ── payload (PID 2: the program)
+//! ```
+//!
+//! What holds those inside, wall by wall, is told where it is built: processes and the init in `init`, mounts in
+//! `root`, `dev` and `proc`, the resolver in `resolver`, capabilities in `caps`, system calls in `seccomp` and
+//! `syscalls`, the network in `egress`, limits in `cgroup`.
+
+mod beneath;
+mod caps;
+mod cgroup;
+mod dev;
+mod egress;
+mod host;
+mod init;
+mod lines;
+mod payload;
+mod placeholder;
+mod proc;
+mod resolver;
+mod root;
+mod run;
+mod seccomp;
+mod stage1;
+mod syscalls;
+mod terminal;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,6 +37,14 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::stop::Stop;
+
+pub use caps::KEPT as KEPT_CAPABILITIES;
+pub use cgroup::sweep;
+pub use egress::{REFUSED_V4, REFUSED_V6};
+pub use host::{Wall, walls};
+
+/// The hidden word by which this binary is executed again.
+const HELPER: &str = "__sandbox";
 
 /// What runs inside.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -104,7 +140,11 @@ pub type Builtin = (&'static str, fn(serde_json::Value) -> Result<()>);
 
 /// Does the sandbox's own work and never returns when this process is one of its helpers; else does nothing.
 /// Must be the first thing in `main`, before any thread.
-pub fn entry(_builtins: &[Builtin]) {}
+pub fn entry(builtins: &[Builtin]) {
+    if std::env::args_os().nth(1).is_some_and(|word| word == HELPER) {
+        stage1::main(builtins);
+    }
+}
 
 /// Which stream a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,14 +184,19 @@ impl Sandbox {
     /// Runs it and waits until every process of it is gone. Lines go to `line` as they come.
     ///
     /// # Errors
-    /// That the sandbox could not be set up, or that stopping was asked for (everything inside is gone then
-    /// too). A program that failed is an [`Outcome`], not an error.
+    /// That the sandbox could not be set up ([`crate::error::Kind::Host`] or `Base`), that there is no such program
+    /// (`Step`), that a builtin failed (its own chain and kind, `Step` where it has none), or that stopping was
+    /// asked for ([`crate::error::Interrupted`]). Everything inside is gone then too. A program that failed is an
+    /// [`Outcome`], not an error.
+    ///
+    /// # Cancellation
+    /// Dropped before it is done, it ends everything inside, but does not wait for that.
     pub async fn run(
         &self,
-        _run: &Run,
-        _stop: &Stop,
-        _line: &mut (dyn FnMut(Stream, &str) + Send),
+        run: &Run,
+        stop: &Stop,
+        line: &mut (dyn FnMut(Stream, &str) + Send),
     ) -> Result<Outcome> {
-        todo!()
+        run::run(self, run, stop, line).await
     }
 }

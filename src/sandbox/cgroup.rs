@@ -1,0 +1,229 @@
+//! A cgroup (version 2) for each run: what its network policy is attached to, what its limits are set on, and a
+//! second way of ending all of it.
+//!
+//! Without limits it is made in the caller's own cgroup, so that what holds for the caller (a systemd
+//! service's limits, its stop) holds for the run. A cgroup that has processes cannot hand controllers on, so
+//! with limits it is made in `bakehouse/` at the top of the hierarchy.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Limits;
+use crate::error::{Failure, Kind};
+
+/// The first part of the name of every run's cgroup; the helper's PID and start time follow.
+const PREFIX: &str = "bakehouse-run-";
+
+/// A run's cgroup.
+#[derive(Debug)]
+pub(super) struct Cgroup {
+    path: PathBuf,
+    folder: fs::File,
+}
+
+impl Cgroup {
+    /// Makes one with these limits. None: this host has no cgroup of version 2, and no limits were asked for.
+    pub(super) fn make(limits: &Limits) -> Result<Option<Self>> {
+        let Some(top) = hierarchy()? else {
+            if *limits == Limits::default() {
+                return Ok(None);
+            }
+            bail!(
+                Failure::new(Kind::Host, "limits need cgroups of version 2, which this host has not mounted")
+                    .hint("mount -t cgroup2 none /sys/fs/cgroup/unified, or leave the limits out")
+            );
+        };
+        let name = format!("{PREFIX}{}-{}", std::process::id(), start_time(std::process::id()).unwrap_or(0));
+        let path = if *limits == Limits::default() {
+            let own = own_path().map(|own| top.join(own.trim_start_matches('/'))).unwrap_or(top.clone());
+            make_in(&own, &name).or_else(|_| make_in(&top, &name))?
+        } else {
+            let parent = top.join("bakehouse");
+            match fs::create_dir(&parent) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                    return Err(error).with_context(|| format!("making the cgroup {}", parent.display()));
+                }
+                _ => {}
+            }
+            enable_controllers(&top, limits)?;
+            enable_controllers(&parent, limits)?;
+            make_in(&parent, &name)?
+        };
+        let folder = fs::File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+        let cgroup = Self { path, folder };
+        cgroup.set(limits)?;
+        Ok(Some(cgroup))
+    }
+
+    fn set(&self, limits: &Limits) -> Result<()> {
+        let write = |file: &str, value: String| {
+            let path = self.path.join(file);
+            fs::write(&path, &value).with_context(|| format!("writing {value} to {}", path.display()))
+        };
+        if let Some(bytes) = limits.memory {
+            write("memory.max", bytes.to_string())?;
+            // Else the rest would go to swap, where there is some.
+            if self.path.join("memory.swap.max").exists() {
+                write("memory.swap.max", "0".to_owned())?;
+            }
+        }
+        if let Some(count) = limits.processes {
+            write("pids.max", count.to_string())?;
+        }
+        if let Some(percent) = limits.cpu_percent {
+            // Microseconds of each 100 ms (Documentation/admin-guide/cgroup-v2.rst, cpu.max).
+            write("cpu.max", format!("{} 100000", u64::from(percent) * 1000))?;
+        }
+        Ok(())
+    }
+
+    /// Moves the calling process in.
+    pub(super) fn join(&self) -> Result<()> {
+        let path = self.path.join("cgroup.procs");
+        fs::write(&path, "0").with_context(|| format!("joining the cgroup {}", self.path.display()))
+    }
+
+    /// Whether the kernel ended processes of it for want of memory.
+    pub(super) fn ran_out_of_memory(&self) -> bool {
+        fs::read_to_string(self.path.join("memory.events")).is_ok_and(|events| {
+            events.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count != "0"))
+        })
+    }
+
+    /// Ends everything in it and removes it.
+    pub(super) fn finish(self) -> Result<()> {
+        // Empty by now, since the PID namespace is; cgroup.kill (Linux 5.14) is for what is not.
+        match fs::write(self.path.join("cgroup.kill"), "1") {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("ending the cgroup {}", self.path.display()));
+            }
+            _ => {}
+        }
+        remove(&self.path)
+    }
+}
+
+impl AsFd for Cgroup {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    // EBUSY while a process that was waited for is still on its way out of the cgroup's count.
+    for _ in 0..1000 {
+        match fs::remove_dir(path) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => std::thread::yield_now(),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            other => return other.with_context(|| format!("removing the cgroup {}", path.display())),
+        }
+    }
+    bail!("the cgroup {} does not become empty", path.display())
+}
+
+fn make_in(parent: &Path, name: &str) -> Result<PathBuf> {
+    let path = parent.join(name);
+    fs::create_dir(&path).with_context(|| format!("making the cgroup {}", path.display()))?;
+    // In a threaded subtree no process can be put into it.
+    match fs::read_to_string(path.join("cgroup.type")).as_deref().map(str::trim) {
+        Ok("domain") | Err(_) => Ok(path),
+        Ok(kind) => {
+            let kind = kind.to_owned();
+            remove(&path)?;
+            bail!("the cgroup {} would be {kind}", path.display())
+        }
+    }
+}
+
+fn enable_controllers(parent: &Path, limits: &Limits) -> Result<()> {
+    let wanted = [
+        ("memory", limits.memory.is_some()),
+        ("pids", limits.processes.is_some()),
+        ("cpu", limits.cpu_percent.is_some()),
+    ];
+    for (controller, _) in wanted.iter().filter(|(_, wanted)| *wanted) {
+        let path = parent.join("cgroup.subtree_control");
+        fs::write(&path, format!("+{controller}")).with_context(|| {
+            Failure::new(Kind::Host, format!("this host's cgroups (version 2) cannot limit {controller}"))
+                .hint("boot with systemd.unified_cgroup_hierarchy=1, or leave the limit out")
+        })?;
+    }
+    Ok(())
+}
+
+/// Where the hierarchy of version 2 is mounted.
+pub(super) fn hierarchy() -> Result<Option<PathBuf>> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
+    Ok(mounts.lines().find_map(cgroup2_mount))
+}
+
+/// The mount point in a line of mountinfo (proc(5)), if it is of the hierarchy's top.
+fn cgroup2_mount(line: &str) -> Option<PathBuf> {
+    let (before, after) = line.split_once(" - ")?;
+    let mut fields = before.split(' ').skip(3);
+    let (root, place) = (fields.next()?, fields.next()?);
+    let usable = after.split(' ').next()? == "cgroup2" && root == "/" && !place.contains('\\');
+    usable.then(|| PathBuf::from(place))
+}
+
+/// This process's cgroup, from the hierarchy's top.
+fn own_path() -> Option<String> {
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    own.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+}
+
+/// When a process started, in ticks since boot: with its PID it names it for good (proc(5), field 22).
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Removes the cgroups of helpers that were killed (and took the sandbox with them): for `gc`. Gives how many.
+///
+/// # Errors
+/// That the hierarchy cannot be listed or a cgroup not be removed.
+pub fn sweep() -> Result<usize> {
+    let Some(top) = hierarchy()? else { return Ok(0) };
+    let own = own_path().map(|own| top.join(own.trim_start_matches('/')));
+    let mut folders = vec![top.join("bakehouse"), top.clone()];
+    folders.extend(own.filter(|own| *own != top));
+    let mut swept = 0;
+    for folder in folders {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let entry = entry.with_context(|| format!("listing {}", folder.display()))?;
+            let name = entry.file_name();
+            let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-'));
+            let Some((pid, since)) = owner else { continue };
+            let (Ok(pid), Ok(since)) = (pid.parse(), since.parse::<u64>()) else { continue };
+            if start_time(pid) != Some(since) {
+                remove(&entry.path())?;
+                swept += 1;
+            }
+        }
+    }
+    Ok(swept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hierarchy_is_found_in_mountinfo() {
+        let line = "34 24 0:28 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,nsdelegate";
+        assert_eq!(cgroup2_mount(line), Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(cgroup2_mount("34 24 0:28 /x /mnt rw - cgroup2 none rw"), None);
+        assert_eq!(cgroup2_mount("34 24 0:28 / /mnt rw - cgroup none rw"), None);
+        assert_eq!(cgroup2_mount("34 24"), None);
+    }
+
+    #[test]
+    fn a_process_has_a_start_time() {
+        assert!(start_time(std::process::id()).is_some_and(|time| time > 0));
+    }
+}

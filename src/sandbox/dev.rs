@@ -1,0 +1,84 @@
+//! The private /dev: the nodes that every program expects, and no disk.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mkdirat, mknodat, stat};
+use nix::unistd::symlinkat;
+
+use super::beneath;
+use super::root::Root;
+use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID};
+
+/// Character devices: name, major, minor (Documentation/admin-guide/devices.txt).
+const NODES: &[(&str, u64, u64)] =
+    &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+const LINKS: &[(&str, &str)] = &[
+    ("ptmx", "pts/ptmx"),
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
+
+/// Mounts it. `devices` are nodes of the builder that this run was given besides.
+pub(super) fn mount_dev(root: &mut Root, devices: &[std::path::PathBuf]) -> Result<()> {
+    let options = [(c"mode", c"0755"), (c"size", c"16m"), (c"nr_inodes", c"4096")];
+    let dev =
+        mount::new_filesystem(c"tmpfs", &options, NOSUID | NOEXEC).context("making a tmpfs for /dev")?;
+    for (name, major, minor) in NODES {
+        node(&dev, Path::new(name), SFlag::S_IFCHR, 0o666, makedev(*major, *minor))?;
+    }
+    for (name, target) in LINKS {
+        symlinkat(*target, &dev, *name).with_context(|| format!("linking /dev/{name}"))?;
+    }
+    for name in ["pts", "shm"] {
+        mkdirat(&dev, name, Mode::from_bits_truncate(0o755))
+            .with_context(|| format!("making /dev/{name}"))?;
+    }
+    for device in devices {
+        builders_node(&dev, device)?;
+    }
+    root.attach_at("dev", &dev)?;
+    root.own.add(dev.as_fd())?;
+
+    // An instance of its own: the builder's terminals are not in it. 5 is the group tty in Debian and Fedora alike.
+    let options = [(c"ptmxmode", c"0666"), (c"mode", c"0620"), (c"gid", c"5")];
+    let pts = mount::new_filesystem(c"devpts", &options, NOSUID | NOEXEC).context("making a devpts")?;
+    root.attach_at("dev/pts", &pts)?;
+    let shm = mount::new_filesystem(c"tmpfs", &[(c"mode", c"1777")], NOSUID | NODEV)
+        .context("making a tmpfs for /dev/shm")?;
+    root.attach_at("dev/shm", &shm)?;
+    root.own.add(shm.as_fd())
+}
+
+fn node(dev: &OwnedFd, name: &Path, kind: SFlag, mode: u32, number: u64) -> Result<()> {
+    let mode = Mode::from_bits_truncate(mode);
+    mknodat(dev, name, kind, mode, number).with_context(|| format!("making the node {}", name.display()))?;
+    // Whatever the umask.
+    fchmodat(dev, name, mode, FchmodatFlags::FollowSymlink)
+        .with_context(|| format!("setting the mode of {}", name.display()))
+}
+
+/// A node of the builder at the same path; its folders are made.
+fn builders_node(dev: &OwnedFd, device: &Path) -> Result<()> {
+    let Ok(inside) = device.strip_prefix("/dev") else {
+        bail!("the device {} is not below /dev", device.display());
+    };
+    let (Some(folder), Some(name)) = (inside.parent(), inside.file_name()) else {
+        bail!("{} names no device", device.display());
+    };
+    let found = stat(device).with_context(|| format!("looking at the device {}", device.display()))?;
+    let kind = SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits());
+    if kind != SFlag::S_IFBLK && kind != SFlag::S_IFCHR {
+        bail!("{} is not a device", device.display());
+    }
+    let mut own = beneath::Own::default();
+    own.add(dev.as_fd())?;
+    let folder = own
+        .folder(dev.as_fd(), folder)?
+        .with_context(|| format!("making the folder of {}", device.display()))?;
+    node(&folder, Path::new(name), kind, 0o600, found.st_rdev)
+}
