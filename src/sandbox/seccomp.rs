@@ -179,7 +179,7 @@ mod tests {
         let program = filter(false, false).unwrap();
         for table in syscalls::tables() {
             let answer = |name: &str, arguments: &[u32]| {
-                let number = table.numbers(&[name]).next().unwrap_or_else(|| panic!("{name}"));
+                let number = *table.numbers(&[name]).first().unwrap_or_else(|| panic!("{name}"));
                 run(&program, table.architecture, number, arguments)
             };
             let (eperm, enosys) = (errno(libc::EPERM), errno(libc::ENOSYS));
@@ -213,10 +213,10 @@ mod tests {
         let program = filter(true, true).unwrap();
         for table in syscalls::tables() {
             for name in ["fsync", "fdatasync", "sync", "syncfs", "msync"] {
-                let number = table.numbers(&[name]).next().unwrap_or_else(|| panic!("{name}"));
+                let number = *table.numbers(&[name]).first().unwrap_or_else(|| panic!("{name}"));
                 assert_eq!(run(&program, table.architecture, number, &[]), errno(0), "{name}");
             }
-            let mount = table.numbers(&["mount"]).next().unwrap();
+            let mount = table.numbers(&["mount"])[0];
             assert_eq!(run(&program, table.architecture, mount, &[]), ALLOW);
         }
     }

@@ -20,9 +20,8 @@ type Call = (&'static str, Option<u32>, Option<u32>, Option<u32>, Option<u32>);
 
 impl Table {
     /// The numbers of those of the named calls that this architecture has.
-    pub(super) fn numbers(&self, names: &'static [&'static str]) -> impl Iterator<Item = u32> + use<> {
-        let column = self.column;
-        CALLS.iter().filter(move |call| names.contains(&call.0)).filter_map(column)
+    pub(super) fn numbers(&self, names: &[&str]) -> Vec<u32> {
+        CALLS.iter().filter(|call| names.contains(&call.0)).filter_map(self.column).collect()
     }
 }
 
