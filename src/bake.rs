@@ -1,1 +1,106 @@
-//! The pipeline.
+//! The pipeline: `Plan → Disk → MountedRoot → ProvisionedRoot → ClosedDisk → Snapshot → Image`.
+//!
+//! [`forward`] is the whole road; each of its steps consumes the one before it. [`bake`] wraps it: success and
+//! failure end by the same road, [`settle`], which releases in reverse order whatever the journal still owns.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::cloud::Cloud;
+use crate::error::{Failure, Kind};
+use crate::journal::Journal;
+use crate::plan::{BakeId, Plan};
+use crate::report::{Reporter, result::Baked};
+use crate::stop::Stop;
+
+mod verbs;
+
+/// What a bake works with.
+pub struct Kitchen<'a> {
+    /// Where disks, snapshots and images live.
+    pub cloud: &'a dyn Cloud,
+    /// Hears how it goes.
+    pub reporter: &'a Reporter,
+    /// Says when to stop.
+    pub stop: &'a Stop,
+    /// Folder of the journals.
+    pub state: &'a Path,
+    /// Folder of the caches that bakes share.
+    pub cache: &'a Path,
+    /// Folder of the mount points (a tmpfs: empty folders alone, gone at a reboot).
+    pub work: PathBuf,
+    /// What happens on failure.
+    pub on_error: OnError,
+    /// A shell in the root before it is closed.
+    pub shell: bool,
+}
+
+/// What happens to what was made when a bake fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnError {
+    /// Everything is undone.
+    Cleanup,
+    /// The disk stays as it is, for a look; `bakehouse gc` releases it.
+    Keep,
+    /// A shell in the root where a step or a check failed; then everything is undone.
+    Shell,
+}
+
+/// Bakes: the image, and what could not be released after it was registered (the image is good then).
+pub async fn bake(kitchen: &Kitchen<'_>, plan: &Plan) -> Result<(Baked, Option<anyhow::Error>)> {
+    let journal = kitchen.begin(plan)?;
+    let result = forward(kitchen, plan, &journal).await;
+    settle(kitchen, journal, result).await
+}
+
+/// The road of a bake, start to end.
+async fn forward(kitchen: &Kitchen<'_>, plan: &Plan, journal: &Journal) -> Result<Baked> {
+    let volume = kitchen.make_disk(plan, journal).await?;
+    let disk = kitchen.open(&volume)?;
+    let mounted = kitchen.mount(disk, plan)?;
+    let (provisioned, contents) = kitchen.provision(mounted, plan).await?;
+    let closed = kitchen.close(provisioned)?;
+    let snapshot = kitchen.capture(closed, volume, plan, contents, journal).await?;
+    kitchen.register(snapshot, journal).await
+}
+
+/// Goes on with a bake that died after its snapshot began: waits, registers, releases the rest.
+pub async fn resume(kitchen: &Kitchen<'_>, id: &BakeId) -> Result<(Baked, Option<anyhow::Error>)> {
+    let (journal, begun) = kitchen.take_up(id)?;
+    let result = kitchen.register(begun, &journal).await;
+    settle(kitchen, journal, result).await
+}
+
+/// The end of every bake: what the journal still owns is undone, newest first. The first error stays the one
+/// that is reported.
+async fn settle(
+    kitchen: &Kitchen<'_>,
+    journal: Journal,
+    result: Result<Baked>,
+) -> Result<(Baked, Option<anyhow::Error>)> {
+    if result.is_err() && kitchen.on_error == OnError::Keep && kitchen.stop.signal().is_none() {
+        kitchen.tell_kept(&journal);
+        return result.map(|baked| (baked, None));
+    }
+    kitchen.undo_owned(&journal).await;
+    let left: Vec<_> = journal.owned().iter().map(|entry| entry.to_string()).collect();
+    let path = journal.path().to_owned();
+    let ended = journal.end();
+    if !left.is_empty() {
+        kitchen.reporter.warn(&format!(
+            "still there: {}; `bakehouse gc` releases what the journal {} owns",
+            left.join(", "),
+            path.display()
+        ));
+    }
+    let baked = result?;
+    let failure = ended.err().map(|error| {
+        let failure = Failure::new(
+            Kind::Leftover,
+            format!("the image {} is good, but not all was released", baked.image),
+        );
+        error.context(failure.hint("run `bakehouse gc`"))
+    });
+    Ok((baked, failure))
+}

@@ -6,7 +6,6 @@
 //! Imports run one way: `cli → bake → the rest`. [`recipe`], [`provisioner`] and [`plan`] are ground: pure
 //! values that every room may name. [`cloud`], [`disk`] and [`sandbox`] never import each other.
 
-pub mod bake;
 pub mod beneath;
 pub mod cli;
 pub mod cloud;
@@ -22,4 +21,5 @@ pub mod recipe;
 pub mod report;
 pub mod sandbox;
 pub mod stop;
+pub mod sweep;
 pub mod sys;

@@ -7,12 +7,32 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::error::{Failure, Kind};
 use crate::recipe::DiskSpec;
+
+mod describe;
+mod late;
+mod make;
+
+pub use late::{Late, MainPackage};
+pub use make::{Facts, make};
 
 /// What identifies a bake: `bake-` and 17 hexadecimal digits, time first, so that ids sort by age.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct BakeId(pub String);
+
+impl BakeId {
+    /// A bake's id as somebody typed it.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        let digits = text.strip_prefix("bake-").unwrap_or_default();
+        if digits.len() == 17 && digits.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Failure::new(Kind::Usage, format!("{text:?} is no bake's id"))
+            .hint("it is bake- and 17 hexadecimal digits, as the bake's log and `bakehouse gc` show it"))
+    }
+}
 
 impl std::fmt::Display for BakeId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -114,6 +134,12 @@ pub struct ImagePlan {
     pub description: String,
     /// All tags of volume, snapshot and image; values may hold `{version}` and `{release}`.
     pub tags: BTreeMap<String, String>,
+    /// Keys of the tags whose values hold a word that is still open.
+    #[serde(skip)]
+    pub open_tags: Vec<String>,
+    /// Whether the description holds such a word.
+    #[serde(skip)]
+    pub open_description: bool,
     /// The architecture.
     pub arch: Arch,
 }
@@ -179,3 +205,19 @@ impl CleanlyClosed {
         Self(())
     }
 }
+
+/// Judges an image's name, all filled in.
+pub fn judge_name(name: &str) -> Result<(), Failure> {
+    crate::recipe::template::check_image_name(name).map_err(|why| {
+        Failure::new(Kind::Name, why).hint("mend [image] name, or what the words in braces stand for")
+    })
+}
+
+/// That a name is taken already.
+pub fn name_taken(name: &str, by: &str) -> Failure {
+    Failure::new(Kind::Name, format!("the image name {name} is taken by {by}"))
+        .hint("give another name, put {time} in it, or deregister the old image")
+}
+
+#[cfg(test)]
+mod tests;

@@ -71,7 +71,9 @@ impl Kitchen<'_> {
         let target = self.mount_point(plan)?;
         let options = MountOptions { partition: plan.disk.spec.partition, grow: true, target };
         let root = blocking(|| disk.mount(&options))?;
-        self.reporter.note(&root.describe());
+        for area in root.areas() {
+            self.reporter.note(&area.to_string());
+        }
         Ok(root)
     }
 

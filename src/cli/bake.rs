@@ -75,7 +75,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
             tell(context, crate::bake::resume(&kitchen, &id).await?)
         });
     }
-    let order = Order::read(args)?;
+    let order = Order::read(args, &context.settings.cache)?;
     if !args.dry_run {
         private_mounts("baking an image")?;
     }

@@ -1,3 +1,173 @@
 //! One file a subcommand: flags in, result out on stdout, everything else on stderr.
 
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+
+use crate::error::{Failure, Kind, exit_status};
+use crate::report::{Reporter, Volume, failure};
+use crate::stop::Stop;
+
+pub mod clouds;
+pub mod gc;
+pub mod settings;
 pub mod validate;
+
+use settings::{Common, Output, Settings};
+
+/// Bakes machine images without launching a machine.
+#[derive(Debug, Parser)]
+#[command(name = "bakehouse", version, propagate_version = true, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit status: 0 done; 1 unexpected; 2 usage; 3 recipe; 4 this host lacks something; 5 base; 6 credentials or \
+permission; 7 cloud; 8 disk; 9 a step failed; 10 a check failed; 11 close, capture or registration; 12 image \
+name; 13 image good, publishing incomplete; 14 image good, something left to `gc`; 128+n stopped by signal n.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say whether a recipe is good; nothing is asked of a cloud
+    Validate(validate::Args),
+    /// Show what dead bakes left behind, and with --yes release it
+    Gc(gc::Args),
+}
+
+/// What every subcommand is given.
+#[derive(Debug)]
+pub struct Context {
+    /// The settings.
+    pub settings: Settings,
+    /// What goes to standard output.
+    pub output: Output,
+    /// Tells people what is going on.
+    pub reporter: Reporter,
+    /// Hears signals.
+    pub stop: Stop,
+}
+
+/// The whole command; its exit status.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap's own exit() would end in a panic on a closed standard output.
+            drop(error.print());
+            return ExitCode::from(if error.use_stderr() { Kind::Usage as u8 } else { 0 });
+        }
+    };
+    let output = cli.common.output;
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            if output == Output::Json {
+                drop(writeln!(std::io::stdout(), "{}", failure::document(&error)));
+            }
+            drop(write!(std::io::stderr(), "{}", failure::render(&error)));
+            ExitCode::from(exit_status(&error))
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let settings = Settings::load(&cli.common)?;
+    let volume = match (cli.common.quiet, cli.common.verbose) {
+        (true, _) => Volume::Quiet,
+        (false, 0) => Volume::Normal,
+        (false, _) => Volume::Verbose,
+    };
+    tell_log(cli.common.verbose);
+    let context = Context {
+        settings,
+        output: cli.common.output,
+        reporter: Reporter::new(volume),
+        stop: Stop::default(),
+    };
+    match cli.command {
+        Command::Validate(args) => validate::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Gc(args) => gc::run(&context, &args),
+    }
+}
+
+/// Runs a subcommand's future with the signals heard. The private mount namespace must exist by now: threads
+/// begin here.
+pub fn block_on<T>(context: &Context, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting the async runtime")?;
+    let result = runtime.block_on(async {
+        listen(&context.stop, &context.reporter)?;
+        work.await
+    });
+    // Nothing of use is left on its threads, and a blocking read there must not hold the exit up.
+    runtime.shutdown_background();
+    result
+}
+
+/// Raises [`Stop`] at SIGINT, SIGTERM and SIGHUP.
+fn listen(stop: &Stop, reporter: &Reporter) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        let mut signals = signal(kind).context("listening for signals")?;
+        let (stop, reporter) = (stop.clone(), reporter.clone());
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                if stop.signal().is_none() {
+                    reporter
+                        .warn("stopping: the step ends, what was made is undone (again to leave that to gc)");
+                }
+                stop.raise(kind.as_raw_value());
+            }
+        });
+    }
+    Ok(())
+}
+
+/// The SDK's and the library's own log, on standard error: warnings, and more when asked.
+fn tell_log(verbose: u8) {
+    let level = match verbose {
+        0 => "warn,aws_config=error,aws_smithy_runtime=error",
+        1 => "bakehouse=debug,warn",
+        _ => "debug,hyper=info",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BAKEHOUSE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time();
+    if subscriber.try_init().is_err() {
+        tracing::debug!("a log is already set up");
+    }
+}
+
+/// Writes a result to standard output. A reader that went away is an error of ours, not a panic.
+pub fn print(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).context("writing the result to standard output")
+}
+
+/// Root, in a mount namespace of its own: whatever is mounted from now on dies with this process. Call it
+/// before the first thread.
+pub fn private_mounts(doing: &str) -> Result<()> {
+    use nix::mount::{MsFlags, mount};
+    if !nix::unistd::geteuid().is_root() {
+        let hint = format!("run it with sudo: {doing} mounts a disk and enters it, which only root can");
+        return Err(Failure::new(Kind::Host, format!("{doing} needs root")).hint(hint).into());
+    }
+    let lacking = || {
+        Failure::new(Kind::Host, "making a mount namespace of our own").hint(
+        "this host (a container?) withholds CAP_SYS_ADMIN: run on the host itself, or in a privileged container",
+    )
+    };
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).with_context(lacking)?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .with_context(lacking)
+}

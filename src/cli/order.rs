@@ -1,55 +1,55 @@
 //! What was ordered: a recipe's file, or a base and packages in one line, with the flags laid over it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 
 use super::Context;
 use super::bake::Args;
+use super::validate::{self, Read};
 use crate::cloud::Cloud;
 use crate::error::{Failure, Kind};
 use crate::plan::{BakeId, Facts, NamePlan, Plan, make, name_taken};
-use crate::provisioner::{Builder, FileFacts, Library, StepPlan};
-use crate::recipe::{self, BaseSelector, Complaint, Look, OneLine, Recipe, Source};
+use crate::provisioner::StepPlan;
+use crate::recipe::{self, BaseSelector, OneLine, Recipe};
 
-/// A recipe, parsed, and the folder that its paths are relative to.
-pub struct Order {
-    source: Source,
-    recipe: Recipe,
-    folder: PathBuf,
-}
+/// A recipe that is good, with its steps settled against their provisioners.
+pub struct Order(Read);
 
 impl Order {
-    /// Reads what was ordered; everything wrong with the recipe's text itself is in the error.
-    pub fn read(args: &Args) -> Result<Self> {
-        let (source, folder) = match (&args.base, args.what.as_slice()) {
+    /// Reads what was ordered; everything wrong with it is told at once.
+    pub fn read(args: &Args, cache: &Path) -> Result<Self> {
+        let downloads = cache.join("downloads");
+        let mut read = match (&args.base, args.what.as_slice()) {
             (None, [path]) if Path::new(path).extension().is_some_and(|ending| ending == "toml") => {
-                read_recipe(Path::new(path))?
+                validate::read(Path::new(path), &downloads)?
             }
             (Some(base), what) if !what.iter().any(|word| word.ends_with(".toml")) => {
-                let here = std::env::current_dir().context("finding the working directory")?;
                 let (base, packages) = (selector(base, args), what.to_vec());
-                (recipe::one_line(&OneLine { base, packages, name: args.name.clone() }), here)
+                let line = recipe::one_line(&OneLine { base, packages, name: args.name.clone() });
+                validate::check(line, Path::new("."), &downloads)?
             }
             _ => {
                 let hint = "either `bakehouse bake RECIPE.toml` or `bakehouse bake --base BASE PACKAGE...`";
-                return Err(Failure::new(Kind::Usage, "neither one recipe nor a base with packages")
-                    .hint(hint)
-                    .into());
+                let failure =
+                    Failure::new(Kind::Usage, "neither one recipe nor a base with packages").hint(hint);
+                return Err(failure.into());
             }
         };
-        let mut recipe = recipe::parse(&source).map_err(|complaints| refused(&complaints, &source))?;
-        lay_over(&mut recipe, args)?;
-        Ok(Self { source, recipe, folder })
+        lay_over(&mut read.recipe, args)?;
+        if args.keep_sync {
+            read.settled.steps.iter_mut().for_each(StepPlan::keep_sync);
+        }
+        Ok(Self(read))
     }
 
-    /// Settles the plan: the steps checked against their provisioners, the base found, the name free.
-    pub async fn plan(&self, context: &Context, args: &Args, cloud: &dyn Cloud) -> Result<Plan> {
-        let (steps, checks) = self.steps(&context.settings.cache, args)?;
-        let digest = self.digest(steps.iter().chain(&checks))?;
+    /// Settles the plan: the base found, the name free.
+    pub async fn plan(self, context: &Context, args: &Args, cloud: &dyn Cloud) -> Result<Plan> {
+        let digest = self.digest()?;
+        let Read { recipe, settled, .. } = self.0;
         context.reporter.phase("resolve", "base, place and name");
-        let (place, base) = tokio::try_join!(cloud.place(), cloud.find_base(&self.recipe.base.value))?;
+        let (place, base) = tokio::try_join!(cloud.place(), cloud.find_base(&recipe.base.value))?;
         let facts = Facts {
             bake: bake_id()?,
             place,
@@ -59,7 +59,7 @@ impl Order {
             digest,
             env: &|name| std::env::var(name).ok(),
         };
-        let plan = make(&self.recipe, steps, checks, facts)?;
+        let plan = make(&recipe, settled.steps, settled.checks, facts)?;
         if let NamePlan::Settled(name) = &plan.image.name
             && let Some(taken) = cloud.image_named(name).await?
         {
@@ -72,34 +72,12 @@ impl Order {
         Ok(plan)
     }
 
-    /// The steps and the checks, settled; everything wrong with any of them is in one error.
-    pub fn steps(&self, cache: &Path, args: &Args) -> Result<(Vec<StepPlan>, Vec<StepPlan>)> {
-        let library = Library::open(&self.folder);
-        let downloads = cache.join("downloads");
-        let builder = Builder { recipe_folder: &self.folder, downloads: &downloads, facts: &file_facts };
-        let (mut steps, mut checks, mut complaints) = (Vec::new(), Vec::new(), Vec::new());
-        for (specs, plans) in [(&self.recipe.steps, &mut steps), (&self.recipe.checks, &mut checks)] {
-            for spec in specs {
-                match library.settle(spec, &builder) {
-                    Ok(plan) => plans.push(plan),
-                    Err(more) => complaints.extend(more),
-                }
-            }
-        }
-        if !complaints.is_empty() {
-            return Err(refused(&complaints, &self.source));
-        }
-        if args.keep_sync {
-            steps.iter_mut().for_each(StepPlan::keep_sync);
-        }
-        Ok((steps, checks))
-    }
-
     /// SHA-256 over the recipe's text, each provisioner's digest and each local file that a step names.
-    fn digest<'a>(&self, steps: impl Iterator<Item = &'a StepPlan>) -> Result<String> {
+    fn digest(&self) -> Result<String> {
+        let Read { source, settled, .. } = &self.0;
         let mut hash = Sha256::new();
-        hash.update(&self.source.text);
-        for step in steps {
+        hash.update(&source.text);
+        for step in settled.steps.iter().chain(&settled.checks) {
             hash.update(&step.digest);
             for staged in step.all_staged() {
                 match &staged.sha256 {
@@ -113,36 +91,6 @@ impl Order {
             }
         }
         Ok(hex(&hash.finalize()))
-    }
-}
-
-/// Reads a recipe's file: its text, and the folder that its paths are relative to.
-pub fn read_recipe(path: &Path) -> Result<(Source, PathBuf)> {
-    let name = path.display().to_string();
-    let bytes = std::fs::read(path).with_context(|| {
-        Failure::new(Kind::Recipe, format!("reading the recipe {name}"))
-            .hint("name a file that exists and can be read")
-    })?;
-    let source = recipe::source_from_bytes(&name, &bytes)?;
-    let whole = std::path::absolute(path).with_context(|| format!("making {name} absolute"))?;
-    Ok((source, whole.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned)))
-}
-
-/// The complaints as an error: the count as its message, each with its line underlined.
-pub fn refused(complaints: &[Complaint], source: &Source) -> anyhow::Error {
-    use std::io::IsTerminal as _;
-    let fancy = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let look = Look { fancy, width: 100 };
-    Failure::new(Kind::Recipe, recipe::render(complaints, source, look)).hint("mend the places shown").into()
-}
-
-/// What is at a path of the builder.
-pub fn file_facts(path: &Path) -> FileFacts {
-    match std::fs::metadata(path) {
-        Ok(found) if found.is_file() => FileFacts::File,
-        Ok(found) if found.is_dir() => FileFacts::Folder,
-        Ok(_) => FileFacts::Other,
-        Err(_) => FileFacts::Missing,
     }
 }
 
@@ -178,6 +126,9 @@ fn lay_over(recipe: &mut Recipe, args: &Args) -> Result<()> {
         let Some((key, value)) = tag.split_once('=') else {
             bail!(usage(format!("--tag {tag} has no =")).hint("write --tag KEY=VALUE"));
         };
+        if let Some(why) = recipe::wrong_tag(key) {
+            bail!(usage(format!("--tag {tag}: {why}")).hint("give another key"));
+        }
         recipe.image.tags.insert(key.to_owned(), spanned(value));
     }
     if let Some(size) = &args.size {

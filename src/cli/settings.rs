@@ -169,18 +169,8 @@ pub fn choose_cloud(settings: &Settings) -> (CloudName, String) {
     if let Some(cloud) = settings.cloud {
         return (cloud, "as set".to_owned());
     }
-    // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html: the vendor string
-    // is "Amazon EC2" on Nitro; nothing is asked over the network.
-    let vendor = std::fs::read_to_string("/sys/class/dmi/id/sys_vendor").unwrap_or_default();
-    let endpoint = std::env::var_os("AWS_EC2_METADATA_SERVICE_ENDPOINT");
-    cloud_by(vendor.trim(), endpoint.is_some())
-}
-
-fn cloud_by(vendor: &str, metadata_endpoint: bool) -> (CloudName, String) {
-    if vendor == "Amazon EC2" {
-        (CloudName::Ec2, "this machine is an EC2 instance (DMI vendor)".to_owned())
-    } else if metadata_endpoint {
-        (CloudName::Ec2, "AWS_EC2_METADATA_SERVICE_ENDPOINT is set".to_owned())
+    if crate::cloud::ec2::on_instance() {
+        (CloudName::Ec2, "this machine is an EC2 instance".to_owned())
     } else {
         (CloudName::Local, "this machine is no EC2 instance".to_owned())
     }
@@ -222,12 +212,5 @@ mod tests {
         let error = ConfigFile::parse("stroe = '/x'", Path::new("/etc/bakehouse/config.toml")).unwrap_err();
         assert_eq!(crate::error::kind_of(&error), Kind::Recipe);
         assert!(error.to_string().contains("stroe"), "{error}");
-    }
-
-    #[test]
-    fn the_cloud_is_told_without_asking_the_network() {
-        assert_eq!(cloud_by("Amazon EC2", false).0, CloudName::Ec2);
-        assert_eq!(cloud_by("QEMU", true).0, CloudName::Ec2);
-        assert_eq!(cloud_by("QEMU", false).0, CloudName::Local);
     }
 }

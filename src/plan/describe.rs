@@ -1,7 +1,5 @@
 //! A plan in words: what a dry run prints.
 
-use std::fmt::Write as _;
-
 use super::{NamePlan, Plan};
 use crate::provisioner::{StepPlan, Value, Work};
 use crate::recipe::units::show_size;
@@ -10,10 +8,7 @@ impl Plan {
     /// The whole plan for people: every name, tag and step.
     pub fn describe(&self) -> String {
         let mut text = String::new();
-        let mut row = |key: &str, value: &str| {
-            // Writing to a string cannot fail.
-            drop(writeln!(text, "{key:<12} {value}"));
-        };
+        let mut row = |key: &str, value: &str| text.push_str(&format!("{key:<12} {value}\n"));
         row("bake", &self.bake.0);
         let zone = self.place.zone.as_deref().unwrap_or(&self.place.region);
         row("where", &format!("{} {zone}, builder {}", self.place.cloud, self.place.builder));

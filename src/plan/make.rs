@@ -6,16 +6,15 @@ use super::{BakeId, BaseFacts, DiskPlan, ImagePlan, NamePlan, Place, Plan, judge
 use crate::error::{Failure, Kind};
 use crate::provisioner::{StepPlan, Work};
 use crate::recipe::Recipe;
-use crate::recipe::template::{OPEN, Template, Unfilled};
+use crate::recipe::template::{self, OPEN, Template, Unfilled};
 use crate::recipe::units::show_size;
 
 /// The longest description that RegisterImage takes, in characters.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CopyImage.html> (255 bytes at most).
 pub(super) const DESCRIPTION_MOST: usize = 255;
-/// The most tags on a resource, and the longest key and value in characters.
+/// The most tags on a resource, and the longest value in characters.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions>.
 const TAGS_MOST: usize = 50;
-const TAG_KEY_MOST: usize = 128;
 const TAG_VALUE_MOST: usize = 256;
 
 /// All that a plan is made from, besides the recipe.
@@ -87,8 +86,7 @@ pub fn make(
         .as_ref()
         .map(|text| settle("the image's description", &text.value))
         .transpose()?;
-    let (own, open_description) = own.unwrap_or_default();
-    let description = provenance(&own, &name, &base);
+    let (description, open_description) = provenance(own, &name, &base);
 
     let mut tags = BTreeMap::new();
     let mut open_tags = Vec::new();
@@ -182,21 +180,36 @@ impl Words<'_> {
     }
 }
 
-/// The user's words, then Aminator's: `name=…, arch=…, ancestor_name=…, ancestor_id=…, ancestor_version=…`.
-fn provenance(own: &str, name: &NamePlan, base: &BaseFacts) -> String {
-    let (NamePlan::Settled(name) | NamePlan::AfterInstall(name)) = name;
-    let facts = [
-        ("name", Some(name.as_str())),
-        ("arch", Some(base.arch.as_str())),
-        ("ancestor_name", base.name.as_deref()),
-        ("ancestor_id", base.image.as_deref().or(Some(&base.snapshot))),
-        ("ancestor_version", base.version.as_deref()),
+/// The user's words, then Aminator's: `name=…, arch=…, ancestor_name=…, ancestor_id=…, ancestor_version=…`;
+/// and whether it is a template still.
+fn provenance(own: Option<(String, bool)>, name: &NamePlan, base: &BaseFacts) -> (String, bool) {
+    let name = match name {
+        NamePlan::Settled(name) => (name.clone(), false),
+        NamePlan::AfterInstall(name) => (name.clone(), true),
+    };
+    let open = name.1 || own.as_ref().is_some_and(|own| own.1);
+    // In a template, text that is settled has its braces doubled.
+    let part = |(text, is_template): (String, bool)| match (open, is_template) {
+        (true, false) => template::escape(&text),
+        _ => text,
+    };
+    let settled = |text: &str| part((text.to_owned(), false));
+    let mut facts = format!("name={}, arch={}", part(name), base.arch.as_str());
+    let ancestor = [
+        ("name", base.name.as_deref()),
+        ("id", base.image.as_deref().or(Some(&base.snapshot))),
+        ("version", base.version.as_deref()),
     ];
-    let facts: Vec<_> =
-        facts.into_iter().filter_map(|(key, value)| value.map(|value| format!("{key}={value}"))).collect();
-    let facts = facts.join(", ");
-    let all = if own.is_empty() { facts } else { format!("{own} ({facts})") };
-    cut(&all, DESCRIPTION_MOST)
+    for (key, value) in ancestor {
+        if let Some(value) = value {
+            facts.push_str(&format!(", ancestor_{key}={}", settled(value)));
+        }
+    }
+    let all = match own {
+        Some(own) => format!("{} ({facts})", part(own)),
+        None => facts,
+    };
+    (if open { all } else { cut(&all, DESCRIPTION_MOST) }, open)
 }
 
 /// The text, cut to at most so many bytes at a character's end.
@@ -233,22 +246,9 @@ fn own_tags(
 }
 
 fn judge_tag(key: &str, value: &str) -> Result<(), Failure> {
-    let refuse = |why: String, hint: &str| Err(Failure::new(Kind::Recipe, why).hint(hint));
-    if key.is_empty() || key.chars().count() > TAG_KEY_MOST {
-        return refuse(format!("the tag key {key:?} has not 1 to {TAG_KEY_MOST} characters"), "shorten it");
+    if value.chars().count() <= TAG_VALUE_MOST {
+        return Ok(());
     }
-    let lower = key.to_ascii_lowercase();
-    if lower.starts_with("aws:") || lower.starts_with("bakehouse:") {
-        return refuse(
-            format!("the tag key {key} is reserved"),
-            "keys that begin with aws: or bakehouse: are not the recipe's",
-        );
-    }
-    if value.chars().count() > TAG_VALUE_MOST {
-        return refuse(
-            format!("the tag {key}'s value has more than {TAG_VALUE_MOST} characters"),
-            "shorten it",
-        );
-    }
-    Ok(())
+    let message = format!("the tag {key}'s value, filled in, has more than {TAG_VALUE_MOST} characters");
+    Err(Failure::new(Kind::Recipe, message).hint("shorten it"))
 }

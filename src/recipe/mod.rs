@@ -160,6 +160,11 @@ pub struct Recipe {
     pub checks: Vec<StepSpec>,
 }
 
+/// Why a tag's key is refused, where it is.
+pub fn wrong_tag(key: &str) -> Option<&'static str> {
+    sections::wrong_tag(key)
+}
+
 /// A recipe larger than this (bytes) is none: somebody named another file.
 const LARGEST: usize = 1 << 20;
 

@@ -93,7 +93,7 @@ fn image(mut table: Table, complaints: &mut Complaints) -> Option<ImageSpec> {
 }
 
 /// Why a tag's key is refused. EC2: at most 128 characters, none that begins with `aws:` in any case.
-fn wrong_tag(key: &str) -> Option<&'static str> {
+pub(super) fn wrong_tag(key: &str) -> Option<&'static str> {
     if key.is_empty() {
         Some("its name is empty")
     } else if key.chars().count() > 128 {

@@ -166,12 +166,17 @@ impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for part in &self.parts {
             match part {
-                Part::Literal(text) => f.write_str(&text.replace('{', "{{").replace('}', "}}"))?,
+                Part::Literal(text) => f.write_str(&escape(text))?,
                 Part::Placeholder(name) => write!(f, "{{{name}}}")?,
             }
         }
         Ok(())
     }
+}
+
+/// The template that stands for a text as it is: its braces doubled.
+pub fn escape(text: &str) -> String {
+    text.replace('{', "{{").replace('}', "}}")
 }
 
 /// What is wrong with a placeholder's name and what to do, if anything is.
