@@ -1,5 +1,8 @@
 //! The command: a thin shell around the library.
 
-fn main() {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
     bakehouse::sandbox::entry(&[]);
+    bakehouse::cli::main()
 }
