@@ -74,7 +74,12 @@ fn mount(node: &Path, target: &Path, kind: &str, flags: MsFlags, data: &str) -> 
 
 /// The system's answer at the bottom of an error.
 pub(super) fn errno_of(error: &anyhow::Error) -> Option<Errno> {
-    error.chain().find_map(|cause| cause.downcast_ref::<Errno>()).copied()
+    error.chain().find_map(|cause| {
+        cause
+            .downcast_ref::<Errno>()
+            .copied()
+            .or_else(|| cause.downcast_ref::<std::io::Error>()?.raw_os_error().map(Errno::from_raw))
+    })
 }
 
 /// Makes sure that what is mounted at `target` is the device meant: Btrfs, by its UUID, could be another copy.

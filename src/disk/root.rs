@@ -5,10 +5,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use nix::errno::Errno;
 
 use super::beneath;
 use super::fstab::{self, Entry};
-use super::mount::Look;
+use super::mount::{Look, errno_of};
 use super::survey::{Area, Filesystem, Survey};
 use crate::error::{Failure, Kind};
 
@@ -38,18 +39,28 @@ pub(super) fn find(survey: &Survey, number: Option<u32>, device: &Path, target: 
     }
     let mut roots = Vec::new();
     let mut seen = Vec::new();
+    let mut broken = Vec::new();
     for area in &survey.areas {
         let Some(filesystem) = area.filesystem() else {
             seen.push(area.to_string());
             continue;
         };
-        match examine(survey, area, filesystem, target) {
+        match examine(area, filesystem, target) {
             Ok(Some(root)) => roots.push(root),
             Ok(None) => seen.push(format!("{area}: no /etc/os-release")),
             // A host that cannot mount it must say so; a candidate that is damaged may not be the root at all.
             Err(error) if crate::error::kind_of(&error) == Kind::Host => return Err(error),
-            Err(error) => seen.push(format!("{area}: {error:#}")),
+            Err(error) => {
+                seen.push(format!("{area}: {error:#}"));
+                broken.push(damaged(error, area));
+            }
         }
+    }
+    if roots.is_empty()
+        && broken.len() == 1
+        && let Some(error) = broken.pop()
+    {
+        return Err(error);
     }
     choose(roots, survey).map_err(|roots| match roots.as_slice() {
         [] => none_found(survey, device, &seen).into(),
@@ -61,6 +72,18 @@ pub(super) fn find(survey: &Survey, number: Option<u32>, device: &Path, target: 
                 .into()
         }
     })
+}
+
+/// Says of an error that means damage that it does.
+fn damaged(error: anyhow::Error, area: &Area) -> anyhow::Error {
+    let known = crate::error::failure_of(&error).is_some();
+    match errno_of(&error) {
+        Some(Errno::EUCLEAN | Errno::EIO | Errno::EBADMSG | Errno::EINVAL) if !known => error.context(
+            Failure::new(Kind::Disk, format!("{area} is damaged"))
+                .hint("repair the base with its filesystem's fsck, or bake from another one"),
+        ),
+        _ => error,
+    }
 }
 
 fn named(survey: &Survey, number: u32, device: &Path, target: &Path) -> Result<Root> {
@@ -75,7 +98,7 @@ fn named(survey: &Survey, number: u32, device: &Path, target: &Path) -> Result<R
     let Some(filesystem) = area.filesystem() else {
         return Err(Failure::new(Kind::Disk, format!("{area} cannot be a root")).hint(hint([area])).into());
     };
-    if let Some(root) = examine(survey, area, filesystem, target)? {
+    if let Some(root) = examine(area, filesystem, target).map_err(|error| damaged(error, area))? {
         return Ok(root);
     }
     tracing::warn!("{area} holds no /etc/os-release; it is used as the root because --partition says so");
@@ -127,7 +150,7 @@ fn score(root: &Root, survey: &Survey) -> u32 {
 }
 
 /// Mounts a candidate read-only and looks whether it holds a root.
-fn examine(survey: &Survey, area: &Area, filesystem: Filesystem, target: &Path) -> Result<Option<Root>> {
+fn examine(area: &Area, filesystem: Filesystem, target: &Path) -> Result<Option<Root>> {
     let root = |options: String, fstab: Vec<Entry>| Root { area: area.clone(), filesystem, options, fstab };
     let look = Look::at(&area.node, target, filesystem, "")?;
     let found = holds_root(target)?;
@@ -163,7 +186,6 @@ fn examine(survey: &Survey, area: &Area, filesystem: Filesystem, target: &Path) 
         [] if found.is_empty() => Ok(None),
         _ => {
             let names = found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-            debug_assert!(!survey.areas.is_empty());
             Err(Failure::new(Kind::Disk, format!("its subvolumes {names} hold a root each"))
                 .hint("say in the base which one is meant: btrfs subvolume set-default")
                 .into())

@@ -1,0 +1,95 @@
+//! Many bakes at once on one host.
+
+use std::fs;
+
+use bakehouse::disk::Filesystem;
+
+use super::{mount, open};
+use crate::support::host::{has, in_own_mounts, loops_of, own_mounts};
+use crate::support::images::Image;
+
+const AT_ONCE: usize = 8;
+
+fn at_once(work: impl Fn(usize) + Sync) {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..AT_ONCE)
+            .map(|number| {
+                scope.spawn({
+                    let work = &work;
+                    move || work(number)
+                })
+            })
+            .collect();
+        for thread in threads {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
+}
+
+#[test]
+fn loop_devices_do_not_collide() {
+    if !has(&[]) {
+        return;
+    }
+    let images: Vec<Image> = (0..AT_ONCE).map(|_| Image::empty(8)).collect();
+    let open_together = std::sync::Barrier::new(AT_ONCE);
+    at_once(|number| {
+        open_together.wait();
+        for _ in 0..5 {
+            let disk = open(&images[number]);
+            let name = disk.node().file_name().unwrap().to_str().unwrap().to_owned();
+            assert_eq!(loops_of(images[number].path()), [name]);
+            disk.release().unwrap();
+        }
+    });
+}
+
+/// Copies of one base, mounted all at the same time.
+fn copies(filesystem: Filesystem, mib: u64) {
+    in_own_mounts(move || {
+        let base = Image::partitioned(mib, "label: gpt\ntype=linux\n");
+        base.with_root(1, filesystem, "");
+        let images: Vec<Image> = (0..AT_ONCE).map(|_| base.copy()).collect();
+        let all_mounted = std::sync::Barrier::new(AT_ONCE);
+        at_once(|number| {
+            own_mounts();
+            let root = mount(&images[number]);
+            fs::write(root.path().join("srv/number"), number.to_string()).unwrap();
+            all_mounted.wait();
+            root.provisioned().close().unwrap();
+        });
+        for (number, image) in images.iter().enumerate() {
+            let root = mount(image);
+            assert_eq!(fs::read_to_string(root.path().join("srv/number")).unwrap(), number.to_string());
+            root.abandon().unwrap();
+        }
+    });
+}
+
+#[test]
+fn copies_of_one_ext4() {
+    if has(&["sfdisk", "mkfs.ext4"]) {
+        copies(Filesystem::Ext, 64);
+    }
+}
+
+#[test]
+fn copies_of_one_xfs() {
+    if has(&["sfdisk", "mkfs.xfs"]) {
+        copies(Filesystem::Xfs, 320);
+    }
+}
+
+#[test]
+fn copies_of_one_btrfs() {
+    let release = nix::sys::utsname::uname().unwrap().release().to_string_lossy().into_owned();
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let old = (version < (6, 7)).then_some("kernels before 6.7 cannot mount two copies of one Btrfs");
+    if !crate::support::skipped(old) && has(&["sfdisk", "mkfs.btrfs"]) {
+        copies(Filesystem::Btrfs, 160);
+    }
+}
