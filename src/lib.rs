@@ -12,6 +12,7 @@ pub mod cloud;
 pub mod contents;
 pub mod disk;
 pub mod error;
+pub mod foundation;
 pub mod journal;
 pub mod plan;
 pub mod program;

@@ -304,16 +304,17 @@ fn allowed_name(name: &str) -> Result<()> {
         .into())
 }
 
-/// Locks a whole file for as long as it is open. Not by flock(2), which is how a loop device's user locks it.
+/// Locks one byte of a file, far behind its end, for as long as the file is open. Not by flock(2), which is how
+/// a loop device's user locks it, and not its first bytes, which QEMU locks.
 fn mark_live(file: &File) -> nix::Result<()> {
-    let whole = libc::flock {
+    let mark = libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
+        l_start: 1 << 62,
+        l_len: 1,
         l_pid: 0,
     };
-    nix::fcntl::fcntl(file, FcntlArg::F_OFD_SETLK(&whole)).map(drop)
+    nix::fcntl::fcntl(file, FcntlArg::F_OFD_SETLK(&mark)).map(drop)
 }
 
 /// Makes a file's content last; its size in bytes.

@@ -1,0 +1,98 @@
+//! `bakehouse local create-base`: a foundation image of packages alone.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use crate::cli::{Context, block_on, private_mounts};
+use crate::cloud::local::{NewImage, Origin, Provenance};
+use crate::error::{Failure, Kind};
+use crate::foundation::{Foundation, Release, Sources, Variant};
+use crate::recipe::units::parse_size;
+
+/// What it is made of.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// debian-12 or debian-13
+    #[arg(value_name = "RELEASE")]
+    pub release: String,
+    /// Its name in the store [default: the release's]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// The disk's size; a bake can make it larger
+    #[arg(long, value_name = "SIZE", default_value = "4GiB")]
+    pub size: String,
+    /// How much is on it
+    #[arg(long, value_enum, default_value = "cloud")]
+    pub variant: Variant,
+    /// Further packages, divided by commas; repeatable
+    #[arg(long, value_name = "PACKAGE", value_delimiter = ',')]
+    pub include: Vec<String>,
+    /// The packages' mirror [default: the host's own where it is Debian, else the public ones]
+    #[arg(long, value_name = "URL")]
+    pub mirror: Option<String>,
+    /// x86_64 or arm64 [default: this host's]
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<String>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// [`Kind::Host`] when this host lacks something, [`Kind::Name`] when the name is taken; what mmdebstrap said.
+pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
+    let foundation = foundation(context, args)?;
+    private_mounts("making a foundation image")?;
+    let store = super::store_to_fill(context)?;
+    let image = new_image(&foundation, args);
+    let (reporter, stop) = (context.reporter.clone(), context.stop.clone());
+    let about = format!("{} in {}", foundation.release.name, store.folder().display());
+    let record = block_on(context, async move {
+        reporter.phase("base", &about);
+        let work = move || {
+            let mut tell = |line: &str| reporter.line("create-base", line);
+            store.add(image, |file| foundation.make(file, &stop, &mut tell))
+        };
+        tokio::task::spawn_blocking(work).await.context("waiting for the foundation")?
+    })?;
+    let took = context.reporter.elapsed().as_secs_f64();
+    context.reporter.note(&format!("{} is {}, made in {took:.1} s", record.name, record.id));
+    super::print_image(context.output, &record)
+}
+
+fn foundation(context: &Context, args: &Args) -> Result<Foundation> {
+    let release = Release::parse(&args.release)?;
+    let size = parse_size(&args.size).map_err(|why| {
+        Failure::new(Kind::Usage, format!("--size {}: {why}", args.size)).hint("write --size 4GiB")
+    })?;
+    // They become part of one argument of mmdebstrap, whose patterns (`?`, `~`) may stay.
+    if let Some(odd) = args.include.iter().find(|name| name.is_empty() || name.starts_with('-')) {
+        return Err(Failure::new(Kind::Usage, format!("--include: {odd:?} is no package's name")).into());
+    }
+    Ok(Foundation {
+        release,
+        arch: super::arch(args.arch.as_deref())?,
+        variant: args.variant,
+        size: size.next_multiple_of(1 << 20),
+        include: args.include.clone(),
+        sources: Sources::choose(args.mirror.as_deref(), release.suite),
+        cache: context.settings.cache.clone(),
+    })
+}
+
+fn new_image(foundation: &Foundation, args: &Args) -> NewImage {
+    let release = foundation.release;
+    let default = match foundation.variant {
+        Variant::Cloud => release.name.to_owned(),
+        Variant::Tiny => format!("{}-tiny", release.name),
+    };
+    NewImage {
+        name: args.name.clone().unwrap_or(default),
+        arch: foundation.arch,
+        description: format!("{} ({}), made of packages by Bakehouse", release.name, release.suite),
+        tags: BTreeMap::from([("release".to_owned(), release.name.to_owned())]),
+        boot_mode: (foundation.variant == Variant::Cloud).then(|| "bios".to_owned()),
+        provenance: Provenance::new(Origin::Foundation, args.mirror.clone()),
+    }
+}

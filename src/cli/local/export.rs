@@ -1,0 +1,102 @@
+//! `bakehouse local export`: an image of the store to a file.
+
+use std::os::unix::fs::{MetadataExt as _, fchown};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use crate::cli::settings::Output;
+use crate::cli::{Context, block_on, print};
+use crate::error::{Failure, Kind};
+use crate::program::Program;
+use crate::stop::Stop;
+
+/// What goes where.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// The image, by name or id
+    pub image: String,
+    /// The file; the end of its name tells the format: .raw, .qcow2 or .vmdk
+    pub file: PathBuf,
+    /// Write over a file that is there
+    #[arg(long)]
+    pub force: bool,
+    /// Compress (qcow2)
+    #[arg(long)]
+    pub compress: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// [`Kind::Base`] when there is no such image, [`Kind::Usage`] when the file is there.
+pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
+    let store = super::store(context)?;
+    let record = store.image(&args.image)?;
+    let format = super::format_of(&args.file)?;
+    if args.compress && format != "qcow2" {
+        let message = format!("--compress is for qcow2, and {} is {format}", args.file.display());
+        return Err(Failure::new(Kind::Usage, message).into());
+    }
+    if !args.force && args.file.symlink_metadata().is_ok() {
+        return Err(there(&args.file).into());
+    }
+    let disk = store.disk_of(&record);
+    context.reporter.phase("export", &format!("{} to {}", record.name, args.file.display()));
+    let (args, stop) = (args.clone(), context.stop.clone());
+    let file = args.file.clone();
+    block_on(context, async move {
+        let work = move || export(&disk, format, &args, &stop);
+        tokio::task::spawn_blocking(work).await.context("waiting for the export")?
+    })?;
+    let document = serde_json::json!({ "image": record.id, "file": file, "format": format });
+    match context.output {
+        Output::Text => print(&file.display().to_string())?,
+        Output::Json => print(&document.to_string())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Converts into a file beside the wanted one, which takes its name once it is whole.
+fn export(disk: &Path, format: &str, args: &Args, stop: &Stop) -> Result<()> {
+    let target =
+        std::path::absolute(&args.file).with_context(|| format!("finding {}", args.file.display()))?;
+    let folder = target.parent().unwrap_or(Path::new("/"));
+    let part = tempfile::Builder::new()
+        .prefix(".bakehouse-export-")
+        .tempfile_in(folder)
+        .with_context(|| format!("making a file in {}", folder.display()))?;
+    let mut program = Program::new("qemu-img").args(["convert", "-f", "raw", "-O", format]);
+    program = match format {
+        "raw" => program.args(["-S", "4k"]),
+        "qcow2" if args.compress => program.arg("-c"),
+        // What OVF packages and EC2's image import take.
+        "vmdk" => program.args(["-o", "subformat=streamOptimized"]),
+        _ => program,
+    };
+    program
+        .arg(disk)
+        .arg(part.path())
+        .run(stop, &mut |_| {})
+        .with_context(|| format!("writing {}", target.display()))?;
+    let owner = std::fs::metadata(folder).with_context(|| format!("looking at {}", folder.display()))?;
+    // It may hold secrets: for its owner alone, who under sudo is whoever has the folder.
+    fchown(part.as_file(), Some(owner.uid()), Some(owner.gid()))
+        .and_then(|()| part.as_file().sync_all())
+        .with_context(|| format!("finishing {}", target.display()))?;
+    if args.force {
+        part.persist(&target).with_context(|| format!("naming {}", target.display()))?;
+    } else {
+        part.persist_noclobber(&target).map_err(|error| match error.error.kind() {
+            std::io::ErrorKind::AlreadyExists => anyhow::Error::from(there(&target)),
+            _ => anyhow::Error::from(error).context(format!("naming {}", target.display())),
+        })?;
+    }
+    Ok(())
+}
+
+fn there(file: &Path) -> Failure {
+    Failure::new(Kind::Usage, format!("{} is there already", file.display()))
+        .hint("choose another name, or write over it with --force")
+}

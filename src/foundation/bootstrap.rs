@@ -1,0 +1,208 @@
+//! The packages of a foundation, by mmdebstrap, straight into its mounted root.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use nix::fcntl::{Flock, FlockArg};
+
+use super::release::sources_like_host;
+use super::{Foundation, Mounted, Variant, folder_in};
+use crate::plan::Arch;
+use crate::program::Program;
+use crate::stop::Stop;
+
+/// Where apt in the root keeps packages.
+const ARCHIVES: &str = "/var/cache/apt/archives";
+
+/// What makes a root boot, find its network and be looked after: what Debian's own cloud images have, less cloud-init.
+const CLOUD: &[&str] = &[
+    "linux-image-cloud-amd64",
+    "initramfs-tools",
+    "grub-pc",
+    "systemd-sysv",
+    "libpam-systemd",
+    "dbus",
+    "udev",
+    "systemd-resolved",
+    "libnss-resolve",
+    "libnss-myhostname",
+    "systemd-timesyncd",
+    "iproute2",
+    "iputils-ping",
+    "netbase",
+    "e2fsprogs",
+    "kmod",
+    "procps",
+    "less",
+    "vim-tiny",
+    "zstd",
+];
+
+/// Where the packages come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sources {
+    /// One mirror: the release alone, without updates.
+    Mirror(String),
+    /// Entries for apt, in the deb822 format.
+    Like(String),
+    /// mmdebstrap's own: the public mirrors, with updates and security updates.
+    Default,
+}
+
+impl Sources {
+    /// The mirror that was asked for; else, on a Debian host, where the host's own packages come from; else the
+    /// public mirrors.
+    pub fn choose(mirror: Option<&str>, suite: &str) -> Self {
+        if let Some(mirror) = mirror {
+            return Self::Mirror(mirror.to_owned());
+        }
+        let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+        let field = |key: &str| {
+            let value = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            value.map(|value| value.trim_matches(['"', '\'']).to_owned())
+        };
+        let Some(host) = field("VERSION_CODENAME").filter(|_| field("ID").as_deref() == Some("debian"))
+        else {
+            return Self::Default;
+        };
+        sources_like_host(&source_files(), &host, suite).map_or(Self::Default, Self::Like)
+    }
+}
+
+/// This host's apt sources: name and text.
+fn source_files() -> Vec<(String, String)> {
+    let mut paths = vec![PathBuf::from("/etc/apt/sources.list")];
+    if let Ok(folder) = std::fs::read_dir("/etc/apt/sources.list.d") {
+        let mut parts: Vec<_> = folder.flatten().map(|entry| entry.path()).collect();
+        parts.retain(|path| path.extension().is_some_and(|end| end == "list" || end == "sources"));
+        parts.sort();
+        paths.extend(parts);
+    }
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).ok()?;
+        Some((path.to_string_lossy().into_owned(), text))
+    };
+    paths.into_iter().filter_map(read).collect()
+}
+
+impl Foundation {
+    /// Bootstraps the release into an empty root.
+    pub(super) fn bootstrap(&self, root: &Path, stop: &Stop, tell: &mut dyn FnMut(&str)) -> Result<()> {
+        let settings =
+            tempfile::Builder::new().prefix("bakehouse-apt-").tempdir().context("making a folder")?;
+        let sources = settings.path().join("debian.sources");
+        let apt_conf = settings.path().join("apt.conf");
+        let settings_of_host = acquire_settings(stop);
+        std::fs::write(&apt_conf, format!("{settings_of_host}APT::Keep-Downloaded-Packages \"true\";\n"))
+            .with_context(|| format!("writing {}", apt_conf.display()))?;
+
+        // Packages stay on the builder for the next foundation. apt would refuse a second user of the folder.
+        let (cache, _alone) = self.package_cache(tell)?;
+        let archives = folder_in(root, ARCHIVES)?;
+        let cached = Mounted::new(&archives, Some(&cache), "bind", None)?;
+
+        let mut program = Program::new("mmdebstrap")
+            .args(["--mode=root", "--format=directory", "--variant=minbase"])
+            .args(["--skip=check/empty,essential/unlink,cleanup/apt/cache", "--dpkgopt=force-unsafe-io"])
+            .arg(format!("--architectures={}", debian_name(self.arch)))
+            .arg(format!("--include={}", self.packages().join(",")))
+            .arg(format!("--aptopt={}", apt_conf.display()))
+            .env("LC_ALL", "C.UTF-8")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .arg(self.release.suite)
+            .arg(root);
+        match &self.sources {
+            Sources::Mirror(mirror) => {
+                program = program.arg(format!("deb {mirror} {} main", self.release.suite));
+            }
+            Sources::Like(text) => {
+                std::fs::write(&sources, text).with_context(|| format!("writing {}", sources.display()))?;
+                program = program.arg(&sources);
+            }
+            Sources::Default => {}
+        }
+        program.run(stop, &mut |line| tell_progress(line, tell)).context("bootstrapping the root")?;
+        cached.unmount()
+    }
+
+    fn packages(&self) -> Vec<String> {
+        let mut packages = vec!["ca-certificates".to_owned()];
+        if self.variant == Variant::Cloud {
+            packages.extend(CLOUD.iter().map(|name| (*name).to_owned()));
+        }
+        packages.extend(self.include.iter().cloned());
+        packages
+    }
+
+    /// The builder's folder of packages of this release, and the right to it.
+    fn package_cache(&self, tell: &mut dyn FnMut(&str)) -> Result<(PathBuf, Flock<File>)> {
+        let folder = self.cache.join("foundations").join(self.release.suite);
+        std::fs::create_dir_all(folder.join("partial"))
+            .with_context(|| format!("making the cache {}", folder.display()))?;
+        let path = self.cache.join("foundations").join(format!("{}.lock", self.release.suite));
+        let open = || OpenOptions::new().append(true).create(true).open(&path);
+        let file = open().with_context(|| format!("opening {}", path.display()))?;
+        let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((file, _)) => {
+                tell("waiting for another foundation of this release");
+                Flock::lock(file, FlockArg::LockExclusive)
+                    .map_err(|(_, errno)| errno)
+                    .with_context(|| format!("locking {}", path.display()))?
+            }
+        };
+        Ok((folder, lock))
+    }
+}
+
+fn debian_name(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "amd64",
+        Arch::Arm64 => "arm64",
+    }
+}
+
+/// How this host's apt downloads (proxies, certificates, retries): the network is the host's, so its settings
+/// hold for the bootstrap too. They are not left in the image.
+fn acquire_settings(stop: &Stop) -> String {
+    let dumped = Program::new("apt-config").arg("dump").run(stop, &mut |_| {}).unwrap_or_else(|error| {
+        tracing::debug!("reading apt's settings: {error:#}");
+        String::new()
+    });
+    only_acquire(&dumped)
+}
+
+fn only_acquire(dump: &str) -> String {
+    dump.lines().filter(|line| line.starts_with("Acquire::")).map(|line| format!("{line}\n")).collect()
+}
+
+/// mmdebstrap's own milestones are for people, a warning or an error too; the rest is for the log.
+fn tell_progress(line: &str, tell: &mut dyn FnMut(&str)) {
+    match line.strip_prefix("I: ") {
+        Some(milestone) => tell(milestone),
+        None if line.starts_with("E: ") || line.starts_with("W: ") => tell(line),
+        None => tracing::debug!("mmdebstrap: {line}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_about_downloading_is_taken_over_and_nothing_else() {
+        let dump = "APT::Architecture \"amd64\";\nAcquire::http::Proxy \"http://p:3142\";\nDir \"/\";\n\
+                    Acquire::Retries \"3\";\nDPkg::Pre-Invoke:: \"rm -rf /\";\n";
+        assert_eq!(only_acquire(dump), "Acquire::http::Proxy \"http://p:3142\";\nAcquire::Retries \"3\";\n");
+    }
+
+    #[test]
+    fn milestones_reach_people() {
+        let mut told = Vec::new();
+        for line in ["I: extracting archives...", "Get:1 http://x", "W: odd"] {
+            tell_progress(line, &mut |text| told.push(text.to_owned()));
+        }
+        assert_eq!(told, ["extracting archives...", "W: odd"]);
+    }
+}
