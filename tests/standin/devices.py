@@ -90,7 +90,7 @@ class Devices:
                     self._match_links(attached)
                     return False
                 self._let_go(attached)
-            if attached.number is not None and loop.backing_file(attached.number) == attached.file:
+            if attached.number is not None and loop.is_bound(attached.number, attached.file):
                 return False
             if attached in self._attached:
                 self._attached.remove(attached)

@@ -54,6 +54,11 @@ def backing_file(number: int) -> str | None:
         return None
 
 
+def is_bound(number: int, file: str) -> bool:
+    """Whether a device is bound to a file, told by its name: ids are never used twice."""
+    return os.path.basename(backing_file(number) or "") == os.path.basename(file)
+
+
 def partitions(number: int) -> list[int]:
     """The partition numbers that the kernel knows of."""
     name = f"loop{number}"

@@ -15,8 +15,8 @@ KNOWN = {
 
 
 def image(state, given: dict) -> dict:
-    """Adds an image. `file` is the root disk, raw; it is read in place and must not change, unless `copy` is
-    true. `mappings` are further block-device mappings in DescribeImages' form."""
+    """Adds an image. `file` is the root disk, raw; it is read in place when it is first used and must not change
+    until then, unless `copy` is true. `mappings` are further block-device mappings in DescribeImages' form."""
     strangers = set(given) - KNOWN
     if strangers:
         raise ValueError(f"an image to seed has no {sorted(strangers)}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from .clock import Clock
 from .devices import Attached, Devices
 from .faults import Faults
+from .pool import Pool
 from .record import Requests
 
 GIB = 1 << 30
@@ -152,7 +153,9 @@ class State:
         self.instance_launched = time.time() - 3600
         self._made_folder = not os.path.isdir(settings.folder)
         os.makedirs(settings.folder, exist_ok=True)
-        self.folder = os.path.realpath(settings.folder)
+        self._folder = os.path.realpath(settings.folder)
+        self.pool = Pool(self._folder)
+        self._copying = threading.Lock()
         self._files: set[str] = set()
 
     def region(self, name: str) -> Region:
@@ -170,9 +173,19 @@ class State:
         return self.settings.latencies[name]
 
     def file(self, name: str) -> str:
-        path = os.path.join(self.folder, name)
+        path = os.path.join(self.pool.folder, name)
         self._files.add(path)
         return path
+
+    def copy(self, snapshot, target: str) -> None:
+        """Copies a snapshot's content. One that lies outside the pool is brought into it the first time, so that
+        its further copies share blocks. Not under the lock."""
+        with self._copying:
+            if self.pool.shares_blocks and not snapshot.own_file:
+                inside = self.file(f"{snapshot.id}.raw")
+                copy_disk(snapshot.file, inside)
+                snapshot.file, snapshot.own_file = inside, True
+        copy_disk(snapshot.file, target)
 
     def remove_file(self, path: str) -> None:
         self._files.discard(path)
@@ -186,9 +199,10 @@ class State:
         left = self.devices.detach_all(patience=5)
         for path in list(self._files):
             self.remove_file(path)
+        self.pool.close()
         if self._made_folder:
             with contextlib.suppress(OSError):
-                os.rmdir(self.folder)
+                os.rmdir(self._folder)
         return left
 
 
@@ -203,7 +217,7 @@ def tag_set(tags: dict) -> list[dict]:
 
 def copy_disk(source: str, target: str) -> None:
     """A copy that shares blocks where the filesystem can, and keeps holes where it cannot."""
-    command = ["cp", "--reflink=auto", "--sparse=always", "--", source, target]
+    command = ["cp", "--reflink=auto", "--sparse=auto", "--", source, target]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode != 0:
         raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")

@@ -171,7 +171,7 @@ class Devices(Case):
             self.attach(volume)
         self.ec2.detach_volume(VolumeId=volume)
         self.ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig=QUICK)
-        self.assertFalse((loop.backing_file(number) or "").startswith(self.standin.folder))
+        self.assertFalse(loop.is_bound(number, f"{volume}.raw"))
 
     def test_links_follow_the_partition_table(self):
         volume = self.volume()
@@ -186,15 +186,15 @@ class Devices(Case):
             with self.subTest(end=str(end)):
                 standin = Standin()
                 self.standin, self.ec2 = standin, standin.client()
-                link = self.attach(self.volume())
-                device = os.path.realpath(link)
-                file = loop.backing_file(int(device.removeprefix("/dev/loop")))
-                self.assertTrue(file.startswith(standin.folder))
+                volume = self.volume()
+                link = self.attach(volume)
+                number = int(os.path.realpath(link).removeprefix("/dev/loop"))
+                self.assertTrue(loop.is_bound(number, f"{volume}.raw"))
                 if end == signal.SIGKILL:
                     standin.process.kill()
                     standin.process.wait()
                     # The kernel frees the device; the link goes when the next stand-in starts.
-                    eventually("free", lambda: loop.backing_file(int(device.removeprefix("/dev/loop"))) != file)
+                    eventually("free", lambda: not loop.is_bound(number, f"{volume}.raw"))
                     standin.stop()
                     self.assertEqual(Standin().stop(), 0)
                 else:
@@ -203,7 +203,8 @@ class Devices(Case):
                         self.assertEqual(standin.process.wait(20), 0)
                     self.assertEqual(standin.stop(), 0)
                 self.assertFalse(os.path.lexists(link))
-                self.assertFalse(os.path.exists(standin.folder))
+                bound = [loop.backing_file(int(each[4:])) or "" for each in os.listdir("/sys/block") if each.startswith("loop")]
+                self.assertFalse([each for each in bound if standin.folder in each or volume in each])
 
 
 class Refusals(Case):

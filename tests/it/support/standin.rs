@@ -91,7 +91,7 @@ impl Standin {
     }
 
     /// Adds an image from a raw disk file; `about` is what `tests/standin/seed.py` knows, `name` at least. Its
-    /// id and its snapshot's. The file is read in place and must not change.
+    /// id and its snapshot's. The file is read in place, when it is first used, and must not change until then.
     pub fn seed(&self, file: &Path, mut about: Value) -> (String, String) {
         about["file"] = json!(file);
         let made = self.post("seed", &about);
@@ -160,7 +160,7 @@ impl Standin {
     }
 
     /// Everything in the builder's Region: `volumes`, `snapshots`, `images`, as Describe calls show them; volumes
-    /// and snapshots with their `File`.
+    /// and snapshots with their `File`, a path that root can open while the stand-in runs.
     pub fn state(&self) -> Value {
         let all = self.get("state");
         assert_eq!(all["troubles"], json!([]), "the stand-in itself failed");

@@ -5,7 +5,7 @@ import time
 
 from .. import filters
 from ..errors import Refusal, bad_combination, bad_value, missing
-from ..state import GIB, Volume, copy_disk, new_id, tag_set
+from ..state import GIB, Volume, new_id, tag_set
 from . import action, find, tags
 
 # Type to its sizes in GiB, IOPS, the most IOPS a GiB, and throughputs in MiB/s, as the EBS user guide has them.
@@ -124,7 +124,7 @@ def create_volume(call):
     region.volumes[identifier] = volume
     if call.fault("stuck") is None:
         failing = call.fault("error-state") is not None
-        call.state.clock.after(0, _fill, call.state, volume, source.file if source else None, failing)
+        call.state.clock.after(0, _fill, call.state, volume, source, failing)
     return describe(volume)
 
 
@@ -138,13 +138,11 @@ def _default_key(call) -> str:
     return f"arn:aws:kms:{call.region.name}:{call.state.settings.account}:key/00000000-0000-0000-0000-000000000001"
 
 
-def _fill(state, volume, source: str | None, failing: bool) -> None:
+def _fill(state, volume, source, failing: bool) -> None:
     """Gives a new volume its content, then its state. Without the lock while it copies."""
     began = time.monotonic()
-    if failing:
-        source = None
-    if source:
-        copy_disk(source, volume.file)
+    if source and not failing:
+        state.copy(source, volume.file)
     with open(volume.file, "ab") as file:
         os.truncate(file.fileno(), volume.size * GIB)
     left = state.latency("create-volume") - (time.monotonic() - began)
