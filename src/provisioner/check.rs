@@ -222,14 +222,12 @@ impl Values<'_> {
                 continue;
             };
             for other in &param.conflicts {
-                // Told once, at the one of the two that stands behind.
-                if let Some((first, _)) = table.entry(other)
-                    && (first.span.start < key.span.start || !knows_conflict(schema, other, name))
-                {
-                    complaints.push(
-                        Complaint::new(format!("`{name}` can't stand beside `{other}`"), key.span.clone())
-                            .help("leave one of them"),
-                    );
+                // Told at the one of the two that stands behind, so once, whichever of them says so.
+                if let Some((first, _)) = table.entry(other) {
+                    let (early, late) =
+                        if first.span.start < key.span.start { (first, key) } else { (key, first) };
+                    let message = format!("`{}` can't stand beside `{}`", late.value, early.value);
+                    complaints.push(Complaint::new(message, late.span.clone()).help("leave one of them"));
                 }
             }
             if let Some(value) =
@@ -331,7 +329,8 @@ impl Values<'_> {
                 _ => {}
             }
         }
-        Some(self.builder.recipe_folder.join(below))
+        let folder = self.builder.recipe_folder;
+        Some(if below.as_os_str().is_empty() { folder.to_owned() } else { folder.join(below) })
     }
 
     /// Complains unless something of the wanted kind is there.
@@ -372,9 +371,4 @@ impl Values<'_> {
         complaints.push(complaint);
         None
     }
-}
-
-/// Whether `name`'s own definition says that it conflicts with `other`.
-fn knows_conflict(schema: &BTreeMap<String, Param>, name: &str, other: &str) -> bool {
-    schema.get(name).is_some_and(|param| param.conflicts.iter().any(|conflict| conflict == other))
 }

@@ -217,6 +217,22 @@ fn runs(
             None => complaints.push(unknown_parameter(name, &known)),
         }
     }
+    for (index, one) in names.iter().flatten().enumerate() {
+        for other in names.iter().flatten().skip(index + 1) {
+            let says = |one: &str, other: &str| {
+                params.get(one).is_some_and(|param| param.conflicts.iter().any(|name| name == other))
+            };
+            if !says(&one.value, &other.value) && !says(&other.value, &one.value) {
+                complaints.push(
+                    Complaint::new(
+                        format!("`{}` and `{}` must conflict: one runs", one.value, other.value),
+                        other.span.clone(),
+                    )
+                    .help(format!("add conflicts = [\"{}\"] to [params.{}]", other.value, one.value)),
+                );
+            }
+        }
+    }
     if let Some(name) = &arguments {
         match params.get(&name.value).map(|param| &param.kind) {
             Some(ParamType::List) => {}

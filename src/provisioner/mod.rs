@@ -35,3 +35,6 @@ pub struct ScriptFile {
     /// The content.
     pub content: Vec<u8>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -218,12 +218,6 @@ impl Settler<'_> {
             Runs::Choose(_) => (Work::Choose, None),
             Runs::Parameter { names, arguments } => {
                 let name = names.iter().find(|name| params.contains_key(*name))?;
-                if step.params.contains_key(name)
-                    && names.iter().filter(|name| step.params.contains_key(*name)).count() > 1
-                {
-                    let message = format!("{} can't stand beside each other", listed_owned(names));
-                    complaints.push(Complaint::new(message, step.span.clone()));
-                }
                 let mut command = words(params.get(name)?);
                 let short = match command.as_slice() {
                     [path] => path.rsplit('/').next().unwrap_or_default().to_owned(),
@@ -264,10 +258,6 @@ impl Settler<'_> {
             hints: definition.hints.clone(),
         })
     }
-}
-
-fn listed_owned(names: &[String]) -> String {
-    listed(&names.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// The strings of a value.
