@@ -68,7 +68,7 @@ pub fn read(path: &Path, downloads: &Path) -> Result<Read> {
 pub fn check(source: Source, folder: &Path, downloads: &Path) -> Result<Read> {
     let folder = std::path::absolute(folder).with_context(|| format!("finding {}", folder.display()))?;
     let builder = Builder { recipe_folder: &folder, downloads, facts: &facts };
-    let wrong = match check_recipe(&source, &Library::beside(&folder), builder) {
+    let wrong = match check_recipe(&source, &Library::open(&folder), builder) {
         Ok((recipe, settled)) => return Ok(Read { source, recipe, settled }),
         Err(wrong) => wrong,
     };
@@ -96,4 +96,45 @@ fn look() -> Look {
     let fancy =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
     if fancy { Look { fancy, width: 100 } } else { Look::plain() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::kind_of;
+
+    const HEAD: &str = "[image]\nname = \"web\"\n[base]\nimage = \"x\"\n";
+
+    #[test]
+    fn a_recipe_is_checked_with_the_provisioners_and_files_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = folder.path().join("web.toml");
+        let put = |path: &str, content: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        };
+        put("web.toml", &format!("{HEAD}[[step]]\nuse = \"own\"\nfile = \"there\"\n"));
+        put(
+            "provisioners/own/provisioner.toml",
+            "summary = \"x\"\nparams.file.type = \"path\"\nrun.command = [\"true\"]\n",
+        );
+        let downloads = Path::new("/nowhere");
+        assert_eq!(kind_of(&read(&recipe, downloads).unwrap_err()), Kind::Recipe, "the file is missing");
+        put("there", "");
+        let good = read(&recipe, downloads).unwrap();
+        assert_eq!(good.settled.steps[0].staged[0].from, folder.path().join("there"));
+        run(&Args { recipe }).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_recipe_has_the_recipes_exit_status() {
+        let folder = tempfile::tempdir().unwrap();
+        let latin = folder.path().join("latin.toml");
+        std::fs::write(&latin, b"[image]\nname = \"w\xe9b\"\n").unwrap();
+        for path in [folder.path().to_owned(), folder.path().join("gone.toml"), latin] {
+            let error = run(&Args { recipe: path }).unwrap_err();
+            assert_eq!(kind_of(&error), Kind::Recipe, "{error:#}");
+        }
+    }
 }

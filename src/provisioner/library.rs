@@ -45,7 +45,7 @@ const DEFINITION: &str = "provisioner.toml";
 
 impl Library {
     /// The search path of a recipe in this folder.
-    pub fn beside(recipe_folder: &Path) -> Self {
+    pub fn open(recipe_folder: &Path) -> Self {
         Self::of(vec![recipe_folder.join("provisioners"), PathBuf::from("/etc/bakehouse/provisioners")])
     }
 

@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use crate::error::{Failure, Kind};
 
 pub mod complaint;
+mod disk;
 mod line;
 pub(crate) mod reader;
 mod sections;
 pub mod template;
 mod tree;
 pub mod units;
+mod words;
 
 pub use complaint::{Complaint, Look, Source, render};
 pub use line::{OneLine, one_line};

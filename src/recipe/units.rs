@@ -51,7 +51,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 /// A size in the largest power of 1024 that it is a whole number of.
 pub fn show_size(bytes: u64) -> String {
     let binary = SIZES.iter().filter(|(name, _)| name.ends_with("iB"));
-    match binary.into_iter().find(|(_, factor)| bytes != 0 && bytes % factor == 0) {
+    match binary.into_iter().find(|(_, factor)| bytes != 0 && bytes.is_multiple_of(*factor)) {
         Some((name, factor)) => format!("{}{name}", bytes / factor),
         None => format!("{bytes}B"),
     }
