@@ -3,6 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    bakehouse::sandbox::entry(&[]);
+    bakehouse::sandbox::entry(bakehouse::provision::BUILTINS);
     bakehouse::cli::main()
 }

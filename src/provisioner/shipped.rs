@@ -14,6 +14,16 @@ macro_rules! embedded {
 /// it against the folder.
 #[rustfmt::skip]
 const FILES: &[(&str, u32, &[u8])] = embedded! {
+    0o644 "apt/apt.conf"
+    0o644 "apt/provisioner.toml"
+    0o755 "apt/query"
+    0o755 "apt/run"
+    0o644 "dnf/provisioner.toml"
+    0o755 "dnf/query"
+    0o755 "dnf/run"
+    0o644 "files/provisioner.toml"
+    0o644 "package/provisioner.toml"
+    0o644 "script/provisioner.toml"
 };
 
 /// The files of a shipped provisioner, sorted by path; none where there is no such one.

@@ -1,1 +1,0 @@
-//! A plan's steps, run through the sandbox. Knows nothing of disks or clouds.

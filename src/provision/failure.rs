@@ -1,0 +1,125 @@
+//! How a failed step is told: what ran, how it ended, its last lines, and what to do.
+
+use std::collections::VecDeque;
+
+use crate::error::{Failure, Kind};
+use crate::provisioner::{Hint, StepPlan};
+use crate::sandbox::Outcome;
+
+/// How many of the last lines are told.
+const LINES: usize = 20;
+/// The longest that a line is told, in characters.
+const WIDTH: usize = 400;
+
+/// Listens to a step's output.
+pub(super) struct Ear {
+    last: VecDeque<String>,
+    hints: Vec<Hint>,
+    /// The first line in which each hint's text was found.
+    heard: Vec<Option<String>>,
+    disk_full: bool,
+}
+
+impl Ear {
+    pub(super) fn new(step: &StepPlan) -> Self {
+        Self {
+            last: VecDeque::new(),
+            hints: step.hints.clone(),
+            heard: vec![None; step.hints.len()],
+            disk_full: false,
+        }
+    }
+
+    pub(super) fn hear(&mut self, line: &str) {
+        // What ENOSPC is called, by the C library and hence by nearly every program.
+        self.disk_full |= line.contains("No space left on device");
+        for (hint, heard) in self.hints.iter().zip(&mut self.heard) {
+            if heard.is_none() && line.contains(&hint.find) {
+                *heard = Some(line.trim().to_owned());
+            }
+        }
+        if self.last.len() == LINES {
+            self.last.pop_front();
+        }
+        self.last.push_back(line.chars().take(WIDTH).collect());
+    }
+
+    /// The failure of `what` ("step web", "check run") whose `program` ended so.
+    pub(super) fn failure(
+        &self,
+        kind: Kind,
+        what: &str,
+        program: &str,
+        outcome: Outcome,
+        timeout: Option<u64>,
+    ) -> Failure {
+        let end = match outcome {
+            Outcome::Exited(127) => "was not found, or a program that it runs (exit status 127)".to_owned(),
+            Outcome::Exited(status) => format!("ended with exit status {status}"),
+            Outcome::Signaled(signal) => {
+                let name = nix::sys::signal::Signal::try_from(signal).map_or("", |signal| signal.as_str());
+                format!("was ended by signal {signal} {name}").trim_end().to_owned()
+            }
+            Outcome::TimedOut => format!("was not done after {} s", timeout.unwrap_or_default()),
+        };
+        let mut message = format!("{what} failed: {program} {end}");
+        if !self.last.is_empty() {
+            message.push_str("; its last lines:");
+            for line in &self.last {
+                message.push_str("\n  | ");
+                message.push_str(line);
+            }
+        }
+        if self.disk_full {
+            return Failure::new(Kind::Disk, message)
+                .hint("the disk is full: set a larger [disk] size in the recipe");
+        }
+        let failure = Failure::new(kind, message);
+        let heard = self.hints.iter().zip(&self.heard).find_map(|(hint, line)| Some((hint, line.as_ref()?)));
+        match (heard, outcome) {
+            (Some((hint, line)), _) => failure.hint(hint.say.replace("{line}", line)),
+            (None, Outcome::TimedOut) => {
+                failure.hint("give the step more `timeout`, or see what it waits for")
+            }
+            (None, _) => failure.hint("the bake's log has the whole output"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ear(hints: &[(&str, &str)]) -> Ear {
+        let hints: Vec<Hint> =
+            hints.iter().map(|(find, say)| Hint { find: (*find).into(), say: (*say).into() }).collect();
+        Ear { last: VecDeque::new(), heard: vec![None; hints.len()], hints, disk_full: false }
+    }
+
+    #[test]
+    fn last_lines_and_the_first_hint_are_told() {
+        let mut ear =
+            ear(&[("E: x", "never"), ("Unable to locate", "no such package ({line})"), ("Unable", "later")]);
+        for number in 0..30 {
+            ear.hear(&format!("line {number}"));
+        }
+        ear.hear("E: Unable to locate package nginz ");
+        let failure = ear.failure(Kind::Step, "step web", "./run", Outcome::Exited(100), None);
+        assert_eq!(failure.kind, Kind::Step);
+        assert!(
+            failure.message.starts_with("step web failed: ./run ended with exit status 100; its last lines:")
+        );
+        assert!(failure.message.contains("| line 29") && !failure.message.contains("| line 9\n"));
+        assert_eq!(failure.hint.as_deref(), Some("no such package (E: Unable to locate package nginz)"));
+    }
+
+    #[test]
+    fn a_full_disk_is_the_disks_failure() {
+        let mut ear = ear(&[]);
+        ear.hear("cp: error writing 'x': No space left on device");
+        let failure = ear.failure(Kind::Step, "step a", "cp", Outcome::Exited(1), None);
+        assert_eq!(failure.kind, Kind::Disk);
+        let failure = super::Ear::failure(&ear, Kind::Check, "check b", "x", Outcome::Signaled(9), None);
+        assert!(failure.message.contains("signal 9 SIGKILL"));
+    }
+}

@@ -1,0 +1,414 @@
+//! A plan's steps, run through the sandbox. Knows nothing of disks or clouds, and of package managers only
+//! what the provisioners' folders say.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+mod cache;
+mod diversions;
+mod download;
+mod failure;
+mod files;
+mod guard;
+mod os_release;
+mod stage;
+
+use crate::error::{Failure, Kind};
+use crate::provisioner::{CacheUse, STEP_FOLDER, StepPlan, Work};
+use crate::report::Reporter;
+use crate::sandbox::{Bind, Builtin, Network, Outcome, Program, Run, Sandbox, Stream};
+use crate::stop::Stop;
+
+/// This room's functions that run inside: what [`crate::sandbox::entry`] must be told of.
+pub const BUILTINS: &[Builtin] = &[("files", files::run), (PUT, guard::put), (TAKE_BACK, guard::take_back)];
+
+const PUT: &str = "provision-put";
+const TAKE_BACK: &str = "provision-take-back";
+
+/// Folders that are the sandbox's own, so that something can be mounted there without making a folder in the image.
+const SANDBOX_OWN: [&str; 3] = ["/run", "/tmp", "/dev"];
+
+/// The package that a step installed, as its package manager names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MainPackage {
+    /// Its name.
+    pub name: String,
+    /// Its upstream version.
+    pub version: String,
+    /// Its release; empty where it has none.
+    pub release: String,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StepDone {
+    /// The main package, where the step installed one.
+    pub main: Option<MainPackage>,
+}
+
+/// Runs steps and checks in a root. [`Provisioning::finish`] must follow, however they ended.
+pub struct Provisioning<'a> {
+    sandbox: &'a Sandbox,
+    caches: PathBuf,
+    work: PathBuf,
+    stop: &'a Stop,
+    reporter: &'a Reporter,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What stands in the root as long as steps run.
+    guard: guard::Answer,
+    inside: Duration,
+    steps: usize,
+}
+
+impl<'a> Provisioning<'a> {
+    /// Steps in the sandbox's root. `caches` is the builder's cache folder, `work` one of this bake alone.
+    pub fn new(
+        sandbox: &'a Sandbox,
+        caches: &Path,
+        work: &Path,
+        stop: &'a Stop,
+        reporter: &'a Reporter,
+    ) -> Self {
+        let (caches, work) = (caches.to_owned(), work.to_owned());
+        Self { sandbox, caches, work, stop, reporter, state: Mutex::default() }
+    }
+
+    /// The sandbox.
+    pub fn sandbox(&self) -> &Sandbox {
+        self.sandbox
+    }
+
+    /// Time that steps and checks themselves took, without what is done around them.
+    pub fn time_inside(&self) -> Duration {
+        self.state().inside
+    }
+
+    /// Puts the guard against services in place. [`Provisioning::run_step`] does so too where it is not there.
+    ///
+    /// # Errors
+    /// That it could not be put there.
+    pub async fn begin(&self) -> Result<()> {
+        let before = self.state().guard.clone();
+        if before.holds(&self.sandbox.root) {
+            return Ok(());
+        }
+        let order = guard::Order { place: guard::services(), before, folders: Vec::new() };
+        let answer = self.put(&order, Vec::new()).await.context("keeping services from starting")?;
+        self.state().guard = answer;
+        Ok(())
+    }
+
+    /// Runs a step.
+    ///
+    /// # Errors
+    /// [`Kind::Step`]: its program failed, or it cannot be done in this image; [`Kind::Disk`]: the disk was full.
+    pub async fn run_step(&self, step: &StepPlan) -> Result<StepDone> {
+        self.run_work(step, Kind::Step).await
+    }
+
+    /// Runs a check.
+    ///
+    /// # Errors
+    /// [`Kind::Check`]: its program failed.
+    pub async fn run_check(&self, check: &StepPlan) -> Result<()> {
+        self.run_work(check, Kind::Check).await.map(|_| ())
+    }
+
+    /// A shell in the root, on the caller's terminal.
+    ///
+    /// # Errors
+    /// That none could be started.
+    pub async fn shell(&self) -> Result<()> {
+        let bash = crate::beneath::open(&self.sandbox.root, Path::new("/bin/bash"));
+        let shell = if bash.is_ok_and(|file| file.is_some()) { "/bin/bash" } else { "/bin/sh" };
+        let mut run = Run::new(Program::Argv(vec![shell.to_owned()]));
+        run.interactive = true;
+        run.env.insert("SYSTEMD_OFFLINE".to_owned(), "1".to_owned());
+        self.sandbox.run(&run, self.stop, &mut |_, _| {}).await.context("running a shell in the root")?;
+        Ok(())
+    }
+
+    /// Takes away everything that provisioning put in place.
+    ///
+    /// # Errors
+    /// That something could not be taken away: the root is not fit to be an image then.
+    pub async fn finish(self) -> Result<()> {
+        let guard = std::mem::take(&mut self.state().guard);
+        self.take_back(&guard).await.context("taking the guard against services away")
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run_work(&self, step: &StepPlan, kind: Kind) -> Result<StepDone> {
+        let word = if kind == Kind::Check { "check" } else { "step" };
+        let what = format!("{word} {:?}", step.name);
+        let chosen = self.choose(step, &what, kind)?;
+        self.begin().await?;
+        let staged = self.stage(chosen).await.with_context(|| format!("preparing {what}"))?;
+        let mut binds = staged.binds.clone();
+        let result = self.run_staged(chosen, &what, kind, &mut binds).await;
+        let removed = staged.remove();
+        let done = result?;
+        removed?;
+        Ok(done)
+    }
+
+    /// The step itself, or the alternative that is for the image's distribution.
+    fn choose<'s>(&self, step: &'s StepPlan, what: &str, kind: Kind) -> Result<&'s StepPlan> {
+        if step.work != Work::Choose {
+            return Ok(step);
+        }
+        let families = os_release::families(&self.sandbox.root).context("reading the image's os-release")?;
+        let matching =
+            step.alternatives.iter().find(|choice| choice.id_like.iter().any(|id| families.contains(id)));
+        let Some(choice) = matching else {
+            let known: Vec<&str> =
+                step.alternatives.iter().flat_map(|choice| &choice.id_like).map(String::as_str).collect();
+            let message =
+                format!("{what} cannot tell the image's package manager: its os-release says {families:?}");
+            let hint = format!("known are {}; name a provisioner with `use`", known.join(", "));
+            return Err(Failure::new(kind, message).hint(hint).into());
+        };
+        choice.step.as_ref().ok_or_else(|| {
+            let why = choice.refused.as_deref().unwrap_or("it does not take these parameters");
+            let message = format!("{what} needs {} in this image, and {why}", choice.provisioner);
+            Failure::new(kind, message).hint("give packages of the image's own format").into()
+        })
+    }
+
+    async fn stage(&self, step: &StepPlan) -> Result<stage::Staged> {
+        let number = {
+            let mut state = self.state();
+            state.steps += 1;
+            state.steps
+        };
+        let folder = self.work.join(format!("step-{number}"));
+        let (step, stop) = (step.clone(), self.stop.clone());
+        blocking(move || stage::stage(&step, &folder, &stop)).await
+    }
+
+    async fn run_staged(
+        &self,
+        step: &StepPlan,
+        what: &str,
+        kind: Kind,
+        binds: &mut Vec<Bind>,
+    ) -> Result<StepDone> {
+        // Files that are there during the step only, and what caches are mounted on.
+        let provisioner = Path::new(STEP_FOLDER).join("provisioner");
+        let place: Vec<_> = step
+            .temporary
+            .iter()
+            .map(|file| guard::temporary(&file.path, provisioner.join(&file.source), file.mode))
+            .collect();
+        let own = |cache: &&CacheUse| !SANDBOX_OWN.iter().any(|folder| cache.path.starts_with(folder));
+        let folders: Vec<PathBuf> = step.caches.iter().filter(own).map(|cache| cache.path.clone()).collect();
+        let mut temporary = guard::Answer::default();
+        if !place.is_empty() || !folders.is_empty() {
+            let order = guard::Order { place, before: guard::Answer::default(), folders };
+            temporary = self.put(&order, binds.clone()).await.with_context(|| format!("preparing {what}"))?;
+        }
+        let result = self.run_with_caches(step, what, kind, binds).await;
+        self.take_back(&temporary).await.with_context(|| format!("tidying up after {what}"))?;
+        result
+    }
+
+    async fn run_with_caches(
+        &self,
+        step: &StepPlan,
+        what: &str,
+        kind: Kind,
+        binds: &mut Vec<Bind>,
+    ) -> Result<StepDone> {
+        let (caches, uses) = (self.caches.clone(), step.caches.clone());
+        let caches = blocking(move || {
+            uses.iter().map(|cache| cache::InUse::open(&caches, cache)).collect::<Result<Vec<_>>>()
+        })
+        .await?;
+        binds.extend(caches.iter().flat_map(cache::InUse::binds));
+        let run = run_of(step, program_of(step)?, binds)?;
+
+        let mut ear = failure::Ear::new(step);
+        let began = Instant::now();
+        let mut line = |_: Stream, text: &str| {
+            ear.hear(text);
+            self.reporter.line(&step.name, text);
+        };
+        let outcome = self.sandbox.run(&run, self.stop, &mut line).await;
+        self.state().inside += began.elapsed();
+        let outcome = outcome.with_context(|| format!("running {what}"))?;
+        if outcome != Outcome::Exited(0) {
+            let shown = show(&run.program);
+            return Err(ear.failure(kind, what, &shown, outcome, step.timeout).into());
+        }
+        // Nothing of the step lives any more: what it left can be looked at.
+        let kept = blocking(move || caches.iter().try_for_each(cache::InUse::keep)).await;
+        if let Err(error) = kept {
+            self.reporter.warn(&format!("{error:#}"));
+        }
+        let main = if kind == Kind::Step { self.main_package(step, binds).await? } else { None };
+        Ok(StepDone { main })
+    }
+
+    /// Asks for the step's main package. That it cannot be told is no failure here.
+    async fn main_package(&self, step: &StepPlan, binds: &[Bind]) -> Result<Option<MainPackage>> {
+        let Some(query) = &step.package_query else { return Ok(None) };
+        // The caches are gone with the step.
+        let binds: Vec<Bind> =
+            binds.iter().filter(|bind| bind.target.starts_with(STEP_FOLDER)).cloned().collect();
+        let mut run = run_of(step, Program::Argv(in_folder(query)), &binds)?;
+        run.network = Network::None;
+        let mut answer = None;
+        let mut line = |stream: Stream, text: &str| match stream {
+            Stream::Out if answer.is_none() => answer = parse_package(text),
+            _ => self.reporter.log(&format!("{} | {text}", step.name)),
+        };
+        let outcome =
+            self.sandbox.run(&run, self.stop, &mut line).await.context("asking for the main package")?;
+        if outcome != Outcome::Exited(0) {
+            self.reporter
+                .warn(&format!("{} ended with {outcome:?}: the main package is not known", query.join(" ")));
+        }
+        Ok(answer)
+    }
+
+    async fn put(&self, order: &guard::Order, binds: Vec<Bind>) -> Result<guard::Answer> {
+        let argument = serde_json::to_value(order).context("writing the order")?;
+        let out = self.run_builtin(PUT, argument, binds, self.stop).await?;
+        serde_json::from_str(&out).with_context(|| format!("reading the answer {out:?}"))
+    }
+
+    /// Also when stopping was asked for: a root that is kept is to be as the steps left it.
+    async fn take_back(&self, answer: &guard::Answer) -> Result<()> {
+        if *answer == guard::Answer::default() {
+            return Ok(());
+        }
+        let argument = serde_json::to_value(answer).context("writing the order")?;
+        self.run_builtin(TAKE_BACK, argument, Vec::new(), &Stop::default()).await.map(|_| ())
+    }
+
+    async fn run_builtin(
+        &self,
+        name: &str,
+        argument: serde_json::Value,
+        binds: Vec<Bind>,
+        stop: &Stop,
+    ) -> Result<String> {
+        let mut run = Run::new(Program::Builtin(name.to_owned(), argument));
+        run.network = Network::None;
+        run.binds = binds;
+        // The one sync at the bake's end is enough.
+        run.suppress_sync = true;
+        let (mut out, mut complaints) = (String::new(), String::new());
+        let mut line = |stream: Stream, text: &str| match stream {
+            Stream::Out => out.push_str(text),
+            Stream::Err => {
+                complaints.push_str(text);
+                complaints.push('\n');
+            }
+        };
+        match self.sandbox.run(&run, stop, &mut line).await? {
+            Outcome::Exited(0) => Ok(out),
+            _ if complaints.contains("No space left on device") => {
+                Err(Failure::new(Kind::Disk, complaints.trim_end())
+                    .hint("the disk is full: set a larger [disk] size in the recipe")
+                    .into())
+            }
+            outcome => bail!("{name} ended with {outcome:?}: {}", complaints.trim_end()),
+        }
+    }
+}
+
+/// Reading and writing of the builder's own files, off the runtime's threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| anyhow!("working with files: {error}"))?
+}
+
+fn run_of(step: &StepPlan, program: Program, binds: &[Bind]) -> Result<Run> {
+    let mut run = Run::new(program);
+    run.env = step.env.clone();
+    run.env.entry("SYSTEMD_OFFLINE".to_owned()).or_insert_with(|| "1".to_owned());
+    run.cwd = step.cwd.clone();
+    run.binds = binds.to_vec();
+    run.network = match step.network.as_str() {
+        "host" => Network::Host,
+        "none" => Network::None,
+        other => bail!("{other:?} is not a network"),
+    };
+    run.suppress_sync = step.suppress_sync;
+    run.timeout = step.timeout.map(Duration::from_secs);
+    Ok(run)
+}
+
+fn program_of(step: &StepPlan) -> Result<Program> {
+    match &step.work {
+        Work::Command(words) => Ok(Program::Argv(in_folder(words))),
+        Work::Builtin(name) => {
+            let params = serde_json::to_value(&step.params).context("writing the parameters")?;
+            Ok(Program::Builtin(name.clone(), params))
+        }
+        Work::Choose => bail!("a provisioner that only chooses was chosen"),
+    }
+}
+
+/// A first word that begins with `./` is in the provisioner's folder.
+fn in_folder(words: &[String]) -> Vec<String> {
+    let mut words = words.to_vec();
+    if let Some(first) = words.first_mut()
+        && let Some(inner) = first.strip_prefix("./")
+    {
+        *first = format!("{STEP_FOLDER}/provisioner/{inner}");
+    }
+    words
+}
+
+fn show(program: &Program) -> String {
+    match program {
+        Program::Argv(words) => words.join(" "),
+        Program::Builtin(name, _) => format!("bakehouse's own {name}"),
+    }
+}
+
+/// `NAME<TAB>VERSION<TAB>RELEASE`.
+fn parse_package(line: &str) -> Option<MainPackage> {
+    let mut fields = line.trim_end().split('\t').map(str::to_owned);
+    let (name, version) = (fields.next()?, fields.next()?);
+    let release = fields.next().unwrap_or_default();
+    (!name.is_empty() && !version.is_empty()).then_some(MainPackage { name, version, release })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_answers_are_read() {
+        let package = |name: &str, version: &str, release: &str| {
+            Some(MainPackage { name: name.into(), version: version.into(), release: release.into() })
+        };
+        assert_eq!(parse_package("web\t1.4.2\t1"), package("web", "1.4.2", "1"));
+        assert_eq!(parse_package("web\t1.4.2\t"), package("web", "1.4.2", ""));
+        assert_eq!(parse_package("web\t1.4.2"), package("web", "1.4.2", ""));
+        assert_eq!(parse_package("warning: x"), None);
+        assert_eq!(parse_package("\t1"), None);
+    }
+
+    #[test]
+    fn first_words_in_the_folder() {
+        let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            in_folder(&words(&["./run", "./x"])),
+            words(&["/run/bakehouse/step/provisioner/run", "./x"])
+        );
+        assert_eq!(in_folder(&words(&["nginx", "-t"])), words(&["nginx", "-t"]));
+    }
+}
