@@ -17,6 +17,7 @@ mod os_release;
 mod stage;
 
 use crate::error::{Failure, Kind};
+use crate::plan::MainPackage;
 use crate::provisioner::{CacheUse, STEP_FOLDER, StepPlan, Work};
 use crate::report::Reporter;
 use crate::sandbox::{Bind, Builtin, Network, Outcome, Program, Run, Sandbox, Stream};
@@ -30,17 +31,6 @@ const TAKE_BACK: &str = "provision-take-back";
 
 /// Folders that are the sandbox's own, so that something can be mounted there without making a folder in the image.
 const SANDBOX_OWN: [&str; 3] = ["/run", "/tmp", "/dev"];
-
-/// The package that a step installed, as its package manager names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MainPackage {
-    /// Its name.
-    pub name: String,
-    /// Its upstream version.
-    pub version: String,
-    /// Its release; empty where it has none.
-    pub release: String,
-}
 
 /// What a step did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
