@@ -12,6 +12,8 @@ use crate::stop::Stop;
 
 pub mod clouds;
 pub mod gc;
+pub mod images;
+pub mod local;
 pub mod settings;
 pub mod validate;
 
@@ -38,6 +40,10 @@ enum Command {
     Validate(validate::Args),
     /// Show what dead bakes left behind, and with --yes release it
     Gc(gc::Args),
+    /// List the images of the cloud in use
+    Images(images::Args),
+    /// Look after the local store: create-base, import, export, boot, remove
+    Local(Box<local::Args>),
 }
 
 /// What every subcommand is given.
@@ -93,6 +99,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Validate(args) => validate::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Gc(args) => gc::run(&context, &args),
+        Command::Images(args) => images::run(&context, &args),
+        Command::Local(args) => local::run(&context, &args),
     }
 }
 
