@@ -15,6 +15,8 @@ import botocore.config
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 KEYS = {"aws_access_key_id": "AKIASTANDIN000000001", "aws_secret_access_key": "standin-secret"}
+# One for all: it keeps the service models that it read.
+SESSION = boto3.session.Session()
 INSTANCE = "i-0b1d0c2e3f4a56789"
 ZONE = "eu-west-1b"
 
@@ -35,12 +37,13 @@ class Standin:
         shutil.rmtree(self.folder)
         return code
 
-    def client(self, service: str = "ec2", region: str = "eu-west-1", retries: int = 1, **keys):
+    def client(self, service: str = "ec2", region: str = "eu-west-1", retries: int = 1, parameter_validation: bool = True, **keys):
         config = botocore.config.Config(
-            retries={"total_max_attempts": retries, "mode": "standard"}, proxies={}, read_timeout=20
+            retries={"total_max_attempts": retries, "mode": "standard"}, proxies={}, read_timeout=20,
+            parameter_validation=parameter_validation,
         )
-        made = boto3.session.Session(**{**KEYS, **keys}).client(
-            service, region_name=region, endpoint_url=self.endpoint, config=config
+        made = SESSION.client(
+            service, region_name=region, endpoint_url=self.endpoint, config=config, **{**KEYS, **keys}
         )
         if service == "ec2":
             made.meta.events.register("after-call.ec2", every_field_was_read)

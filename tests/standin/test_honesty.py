@@ -184,8 +184,9 @@ class Devices(Case):
     def test_everything_goes_with_the_process(self):
         for end in ("stdin", signal.SIGTERM, signal.SIGKILL):
             with self.subTest(end=str(end)):
-                standin = Standin()
-                self.standin, self.ec2 = standin, standin.client()
+                self.gone()
+                self.standin = standin = Standin()
+                self.ec2 = standin.client()
                 volume = self.volume()
                 link = self.attach(volume)
                 number = int(os.path.realpath(link).removeprefix("/dev/loop"))
@@ -312,12 +313,7 @@ class Refusals(Case):
 
     def test_parameters(self):
         """What botocore would not send; its own check is off."""
-        from botocore.config import Config
-        import boto3
-        from .harness import KEYS
-
-        bare = boto3.client("ec2", region_name="eu-west-1", endpoint_url=self.standin.endpoint, **KEYS,
-                            config=Config(parameter_validation=False, retries={"total_max_attempts": 1}, proxies={}))
+        bare = self.standin.client(parameter_validation=False)
         self.assertIn("imageId", str(self.refused("MissingParameter", bare.deregister_image)))
         self.refused("InvalidAMIName.Malformed", bare.register_image, Name="we")
         self.refused("InvalidParameterValue", bare.create_volume, AvailabilityZone=ZONE, Size="big")
