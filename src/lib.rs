@@ -6,6 +6,7 @@
 //! Imports run one way: `cli → bake → the rest`. [`recipe`], [`provisioner`] and [`plan`] are ground: pure
 //! values that every room may name. [`cloud`], [`disk`] and [`sandbox`] never import each other.
 
+pub mod bake;
 pub mod beneath;
 pub mod cli;
 pub mod cloud;

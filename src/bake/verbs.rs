@@ -84,8 +84,8 @@ impl Kitchen<'_> {
         plan: &Plan,
     ) -> Result<(ProvisionedRoot, Contents)> {
         let sandbox = Sandbox::new(root.path());
-        let provisioning =
-            Provisioning::new(&sandbox, plan, self.cache, &self.work_folder(plan), self.stop, self.reporter);
+        let work = self.work_folder(plan);
+        let provisioning = Provisioning::new(&sandbox, self.cache, &work, self.stop, self.reporter);
         let result = self.steps_and_checks(&provisioning, plan).await;
         if let (Err(error), OnError::Shell, None) = (&result, self.on_error, self.stop.signal()) {
             self.reporter.warn(&format!(

@@ -10,10 +10,12 @@ use crate::error::{Failure, Kind, exit_status};
 use crate::report::{Reporter, Volume, failure};
 use crate::stop::Stop;
 
+pub mod bake;
 pub mod clouds;
 pub mod gc;
 pub mod images;
 pub mod local;
+pub mod order;
 pub mod settings;
 pub mod validate;
 
@@ -36,6 +38,8 @@ name; 13 image good, publishing incomplete; 14 image good, something left to `gc
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Bake an image: `bake RECIPE.toml`, or `bake --base BASE PACKAGE...`
+    Bake(Box<bake::Args>),
     /// Say whether a recipe is good; nothing is asked of a cloud
     Validate(validate::Args),
     /// Show what dead bakes left behind, and with --yes release it
@@ -97,6 +101,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         stop: Stop::default(),
     };
     match cli.command {
+        Command::Bake(args) => bake::run(&context, &args),
         Command::Validate(args) => validate::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Gc(args) => gc::run(&context, &args),
         Command::Images(args) => images::run(&context, &args),
