@@ -2,5 +2,6 @@
 
 mod disk;
 mod sandbox;
+mod ec2;
 mod standin;
 mod support;

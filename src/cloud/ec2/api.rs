@@ -20,7 +20,12 @@ pub(super) struct Api {
 /// A filter of a Describe call takes at most this many values.
 const FILTER_VALUES: usize = 200;
 
-pub(super) fn filter(name: &str, values: &[String]) -> Filter {
+/// A filter; the value may hold `*` and `?`.
+pub(super) fn filter(name: &str, value: &str) -> Filter {
+    Filter::builder().name(name).values(value).build()
+}
+
+fn any_of(name: &str, values: &[String]) -> Filter {
     Filter::builder().name(name).set_values(Some(values.to_vec())).build()
 }
 
@@ -30,6 +35,11 @@ pub(super) fn tag_at_creation(of: ResourceType, tags: &BTreeMap<String, String>)
         let tags = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
         TagSpecification::builder().resource_type(of).set_tags(Some(tags.collect())).build()
     })
+}
+
+/// A description as long as EC2 takes one: 255 characters.
+pub(super) fn clipped(description: &str) -> String {
+    description.chars().take(255).collect()
 }
 
 pub(super) fn tags(tags: &[Tag]) -> BTreeMap<String, String> {
@@ -45,13 +55,13 @@ impl Look for Api {
         let mut all = BTreeMap::new();
         for ids in ids.chunks(FILTER_VALUES) {
             match sort {
-                Sort::Volume => all.extend(self.describe_volumes(vec![filter("volume-id", ids)]).await?),
+                Sort::Volume => all.extend(self.describe_volumes(vec![any_of("volume-id", ids)]).await?),
                 Sort::Snapshot => {
-                    let snapshots = self.own_snapshots(vec![filter("snapshot-id", ids)]).await?;
+                    let snapshots = self.own_snapshots(vec![any_of("snapshot-id", ids)]).await?;
                     all.extend(snapshots.into_iter().map(|snapshot| (snapshot.id, snapshot.seen)));
                 }
                 Sort::Image => {
-                    let images = self.own_images(vec![filter("image-id", ids)]).await?;
+                    let images = self.own_images(vec![any_of("image-id", ids)]).await?;
                     all.extend(images.iter().filter_map(super::describe_images::seen));
                 }
             }

@@ -4,7 +4,7 @@ use super::api::Api;
 use super::explain::{Trouble, explain};
 
 impl Api {
-    /// Begins to attach a volume.
+    /// Begins to attach a volume. One just made may not be known yet.
     pub(super) async fn attach_volume(
         &self,
         volume: &str,
@@ -12,8 +12,10 @@ impl Api {
         device: &str,
     ) -> Result<(), Trouble> {
         let call = self.ec2.attach_volume().volume_id(volume).instance_id(instance).device(device);
-        let sent = call.send().await;
-        sent.map(drop).map_err(|error| explain("ec2:AttachVolume", &self.region, error))
+        match call.send().await.map_err(|error| explain("ec2:AttachVolume", &self.region, error)) {
+            Err(trouble) if trouble.is(&["InvalidVolume.NotFound"]) => Err(trouble.early()),
+            other => other.map(drop),
+        }
     }
 }
 

@@ -67,10 +67,9 @@ impl Ec2 {
         arch: Option<&str>,
         newest: bool,
     ) -> Result<BaseFacts> {
-        let mut filters =
-            vec![filter("name", &[glob.to_owned()]), filter("state", &["available".to_owned()])];
+        let mut filters = vec![filter("name", glob), filter("state", "available")];
         if let Some(arch) = arch {
-            filters.push(filter("architecture", &[arch.to_owned()]));
+            filters.push(filter("architecture", arch));
         }
         // Without an owner only this account's: anybody may give a public image any name.
         let of = owner.unwrap_or("self");

@@ -52,10 +52,7 @@ impl Ec2 {
         volume: &str,
         bake: &BakeId,
     ) -> Result<Option<Vec<String>>, Trouble> {
-        let filters = vec![
-            filter("volume-id", &[volume.to_owned()]),
-            filter(&format!("tag:{BAKE_TAG}"), &[bake.0.clone()]),
-        ];
+        let filters = vec![filter("volume-id", volume), filter(&format!("tag:{BAKE_TAG}"), &bake.0)];
         let found = self.api.own_snapshots(filters).await?;
         let ids: Vec<_> = found.into_iter().map(|snapshot| snapshot.id).collect();
         Ok(Some(ids).filter(|ids| !ids.is_empty()))
@@ -144,7 +141,7 @@ impl Ec2 {
 
     /// This account's image of a name.
     pub(super) async fn own_image(&self, name: &str) -> Result<Option<aws_sdk_ec2::types::Image>, Trouble> {
-        let images = self.api.own_images(vec![filter("name", &[name.to_owned()])]).await?;
+        let images = self.api.own_images(vec![filter("name", name)]).await?;
         // The filter takes wildcards; no image's name holds one, but a name that is asked for may.
         Ok(images.into_iter().find(|image| image.name() == Some(name)))
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, anyhow};
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
 use aws_config::meta::credentials::CredentialsProviderChain;
@@ -14,7 +14,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_config::{BehaviorVersion, Region};
-use aws_sdk_ec2::config::{AppName, SharedHttpClient};
+use aws_sdk_ec2::config::{AppName, Credentials, SharedHttpClient};
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 
 use super::Ec2;
@@ -29,6 +29,13 @@ use crate::error::{Failure, Kind};
 pub struct Settings {
     /// The Region, before all that the chain says.
     pub region: Option<String>,
+    /// The endpoint of every AWS service, before all that the chain says.
+    pub endpoint: Option<String>,
+    /// Where [`crate::cloud::Cloud::place`] asks the instance metadata service, before all that the chain says;
+    /// credentials come from where `AWS_EC2_METADATA_SERVICE_ENDPOINT` says.
+    pub metadata_endpoint: Option<String>,
+    /// Access key id and secret access key, instead of the chain's.
+    pub keys: Option<(String, String)>,
     /// Whether the instance metadata service may be asked. Left alone where this host is no instance: nothing
     /// answers there, and waiting for it costs seconds.
     pub metadata: bool,
@@ -38,6 +45,8 @@ pub struct Settings {
     pub attempt: Duration,
     /// The deadline over all tries of a call (throttling, lost replies).
     pub call: Duration,
+    /// How many times a call is made whose reply was lost or whose endpoint does not answer.
+    pub tries: u32,
     /// The deadline for a new volume to be available.
     pub volume: Duration,
     /// The deadline for an attachment or a detachment.
@@ -60,10 +69,14 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             region: None,
+            endpoint: None,
+            metadata_endpoint: None,
+            keys: None,
             metadata: on_instance(),
             device_locks: PathBuf::from("/run/bakehouse/devices"),
             attempt: Duration::from_secs(30),
             call: Duration::from_secs(300),
+            tries: 6,
             volume: Duration::from_secs(300),
             attachment: Duration::from_secs(180),
             snapshot: Duration::from_secs(4 * 3600),
@@ -108,6 +121,20 @@ fn http_client() -> SharedHttpClient {
     }
 }
 
+fn metadata_client(settings: &Settings, config: &ProviderConfig) -> Result<aws_config::imds::Client> {
+    let mut builder = aws_config::imds::Client::builder()
+        .configure(config)
+        .connect_timeout(Duration::from_secs(1))
+        .read_timeout(Duration::from_secs(2))
+        .max_attempts(3);
+    if let Some(endpoint) = &settings.metadata_endpoint {
+        builder = builder.endpoint(endpoint).map_err(|error| anyhow!(error)).with_context(|| {
+            Failure::new(Kind::Usage, format!("{endpoint} is no address of a metadata service"))
+        })?;
+    }
+    Ok(builder.build())
+}
+
 /// Connects: settles Region and credentials; no call of EC2 yet.
 ///
 /// # Errors
@@ -119,14 +146,7 @@ pub(super) async fn connect(settings: Settings) -> Result<Ec2> {
         .operation_attempt_timeout(settings.attempt)
         .build();
     let bare = ProviderConfig::without_region().with_http_client(http.clone());
-    let imds = settings.metadata.then(|| {
-        aws_config::imds::Client::builder()
-            .configure(&bare)
-            .connect_timeout(Duration::from_secs(1))
-            .read_timeout(Duration::from_secs(2))
-            .max_attempts(3)
-            .build()
-    });
+    let imds = if settings.metadata { Some(metadata_client(&settings, &bare)?) } else { None };
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())
         .timeout_config(timeouts)
@@ -139,7 +159,12 @@ pub(super) async fn connect(settings: Settings) -> Result<Ec2> {
             RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(profile),
         );
     }
-    if imds.is_none() {
+    if let Some(endpoint) = &settings.endpoint {
+        loader = loader.endpoint_url(endpoint);
+    }
+    if let Some((id, secret)) = &settings.keys {
+        loader = loader.credentials_provider(Credentials::new(id, secret, None, None, "settings"));
+    } else if imds.is_none() {
         // The standard chain's order, without the metadata service at its end.
         let chain =
             CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())

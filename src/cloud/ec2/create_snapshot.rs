@@ -2,7 +2,7 @@
 
 use aws_sdk_ec2::types::ResourceType;
 
-use super::api::{Api, tag_at_creation};
+use super::api::{Api, clipped, tag_at_creation};
 use super::explain::{Trouble, explain, id_in};
 use crate::cloud::SnapshotSpec;
 
@@ -13,7 +13,7 @@ impl Api {
             .ec2
             .create_snapshot()
             .volume_id(volume)
-            .description(&spec.description)
+            .description(clipped(&spec.description))
             .set_tag_specifications(
                 tag_at_creation(ResourceType::Snapshot, &spec.tags).map(|tags| vec![tags]),
             )

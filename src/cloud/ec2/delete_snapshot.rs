@@ -1,7 +1,7 @@
 //! `DeleteSnapshot`.
 
 use super::api::Api;
-use super::explain::{Class, Trouble, explain};
+use super::explain::{Trouble, explain};
 
 impl Api {
     /// Deletes a snapshot, pending or complete. That it is gone already is no error. While an image that was just
@@ -10,10 +10,7 @@ impl Api {
         let sent = self.ec2.delete_snapshot().snapshot_id(snapshot).send().await;
         match sent.map_err(|error| explain("ec2:DeleteSnapshot", &self.region, error)) {
             Err(trouble) if trouble.is(&["InvalidSnapshot.NotFound"]) => Ok(()),
-            Err(mut trouble) if trouble.is(&["InvalidSnapshot.InUse"]) => {
-                trouble.class = Class::Lost;
-                Err(trouble)
-            }
+            Err(trouble) if trouble.is(&["InvalidSnapshot.InUse"]) => Err(trouble.early()),
             other => other.map(drop),
         }
     }

@@ -9,7 +9,7 @@ use super::api::filter;
 use super::attach_volume::{name_is_refused, name_is_taken};
 use super::create_volume::NewVolume;
 use super::device_names::{self, DeviceName};
-use super::explain::{Class, Trouble};
+use super::explain::Trouble;
 use super::retry::{insist, insist_looking};
 use super::watch::{Patience, Seen, Sort, Verdict};
 use crate::cloud::DiskHandle;
@@ -70,7 +70,7 @@ impl Ec2 {
 
     /// Attaches a volume at the first name that neither EC2 nor another bake of this host has in use.
     async fn attach(&self, volume: &str, instance: &str, journal: &Journal, stop: &Stop) -> Result<String> {
-        let here = vec![filter("attachment.instance-id", &[instance.to_owned()])];
+        let here = vec![filter("attachment.instance-id", instance)];
         let volumes = insist(self.effort(Some(stop)), || self.api.describe_volumes(here.clone()))
             .await
             .map_err(Trouble::into_error)
@@ -136,7 +136,7 @@ impl Ec2 {
 
     /// The device name under which a volume is attached to an instance, or about to be.
     async fn attachment(&self, volume: &str, instance: &str) -> Result<Option<String>, Trouble> {
-        let volumes = self.api.describe_volumes(vec![filter("volume-id", &[volume.to_owned()])]).await?;
+        let volumes = self.api.describe_volumes(vec![filter("volume-id", volume)]).await?;
         let mut attached = volumes.into_iter().flat_map(|(_, seen)| seen.attached);
         Ok(attached
             .find(|one| one.instance == instance && matches!(one.state.as_str(), "attaching" | "attached"))
@@ -209,7 +209,7 @@ impl Ec2 {
             Err(trouble) if trouble.is(&["VolumeInUse"]) => {}
             Err(trouble) => return Err(trouble.into_error()).with_context(doing),
         }
-        let this = vec![filter("volume-id", &[volume.to_owned()])];
+        let this = vec![filter("volume-id", volume)];
         let volumes = insist(self.effort(None), || self.api.describe_volumes(this.clone()))
             .await
             .map_err(Trouble::into_error)
@@ -235,5 +235,5 @@ fn detached(seen: &Seen, instance: &str) -> Verdict {
 
 /// Whether a call that failed surely had no effect.
 pub(super) fn never_came_to_be(trouble: &Trouble) -> bool {
-    !trouble.unsure && trouble.class != Class::Lost
+    !trouble.unsure
 }

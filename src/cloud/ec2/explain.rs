@@ -20,6 +20,8 @@ pub(super) enum Class {
     Throttled,
     /// It may have had its effect: look for it, or try again where that is idempotent.
     Lost,
+    /// Refused, without effect, over something that EC2 does not know yet or still knows: try a few times.
+    Early,
     /// A final answer.
     Final,
     /// Not tried again, because this signal asked to stop.
@@ -37,10 +39,8 @@ pub(super) struct Trouble {
     pub class: Class,
     /// AWS's code, where there was an answer.
     pub code: Option<String>,
-    /// AWS's message, or what went wrong on the way.
+    /// AWS's message with the request's id, or what went wrong on the way.
     pub message: String,
-    /// The request's id.
-    pub request: Option<String>,
     /// For how long it was tried, when it was given up.
     pub given_up: Option<Duration>,
     /// Whether one of the tries may have had its effect all the same.
@@ -139,6 +139,10 @@ fn judge(action: &'static str, region: &str, facts: Facts, chain: &str) -> Troub
         Way::TimedOut => "no answer in time".to_owned(),
         Way::Unbuilt | Way::Unsent | Way::Garbled => chain.to_owned(),
     };
+    let mut message = message.trim_end_matches('.').to_owned();
+    if let Some(request) = &facts.request {
+        message.push_str(&format!(" (request {request})"));
+    }
     let code = facts.code.or_else(|| {
         let code = match facts.way {
             Way::NoCredentials => NO_CREDENTIALS,
@@ -153,7 +157,6 @@ fn judge(action: &'static str, region: &str, facts: Facts, chain: &str) -> Troub
         class,
         code,
         message,
-        request: facts.request,
         given_up: None,
         unsure: class == Class::Lost,
     }
@@ -182,6 +185,8 @@ fn class_of(code: Option<&str>, status: Option<u16>) -> Class {
         | "PendingSnapshotLimitExceeded" => Class::Throttled,
         "InternalError" | "InternalFailure" | "InternalServerError" | "Unavailable" | "ServiceUnavailable"
         | "RequestTimeout" | "RequestTimeoutException" => Class::Lost,
+        // Answered with a status of 500, but final: nothing was made, and there is no room for it.
+        code if code.starts_with("Insufficient") => Class::Final,
         _ if status.is_some_and(|status| status >= 500) => Class::Lost,
         _ if status == Some(429) => Class::Throttled,
         _ => Class::Final,
@@ -192,6 +197,12 @@ impl Trouble {
     /// Whether AWS's code is one of these.
     pub(super) fn is(&self, codes: &[&str]) -> bool {
         self.code.as_deref().is_some_and(|code| codes.contains(&code))
+    }
+
+    /// The same, to be tried a few times more: [`Class::Early`].
+    pub(super) fn early(mut self) -> Self {
+        self.class = Class::Early;
+        self
     }
 
     /// `CreateVolume`, of `ec2:CreateVolume`.
@@ -305,6 +316,7 @@ impl Trouble {
                 format!("{region} throttles this account's calls: bake less at once, or ask for a higher API request rate"),
             ),
             _ if self.class == Class::Lost => (Kind::Cloud, "try again; see the AWS Health Dashboard if it goes on".to_owned()),
+            _ if matches!(self.operation(), "CreateSnapshot" | "RegisterImage") => return (Kind::Capture, None),
             _ => return (Kind::Cloud, None),
         };
         (kind, Some(hint))
@@ -324,11 +336,6 @@ impl Trouble {
             Some(NO_CREDENTIALS | UNREACHABLE) | None => message.push_str(&format!(": {}", self.message)),
             Some(code) => message.push_str(&format!(": {code}: {}", self.message)),
         }
-        let message = message.trim_end_matches('.');
-        let mut message = message.to_owned();
-        if let Some(request) = &self.request {
-            message.push_str(&format!(" (request {request})"));
-        }
         if let Some(after) = self.given_up {
             message.push_str(&format!("; given up after {} s", after.as_secs()));
         }
@@ -337,75 +344,5 @@ impl Trouble {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::{failure_of, kind_of};
-
-    fn answered(action: &'static str, code: &str, status: u16) -> Trouble {
-        let facts = Facts {
-            code: Some(code.to_owned()),
-            message: Some("AWS says so.".to_owned()),
-            request: Some("req-1".to_owned()),
-            status: Some(status),
-            way: Way::Answered,
-        };
-        judge(action, "eu-central-1", facts, "")
-    }
-
-    fn on_the_way(way: Way) -> Trouble {
-        let facts = Facts { code: None, message: None, request: None, status: None, way };
-        judge("ec2:DescribeImages", "eu-central-1", facts, "dispatch failure: connection refused")
-    }
-
-    #[test]
-    fn every_code_has_its_kind_and_class() {
-        for (code, status, class, kind) in [
-            ("UnauthorizedOperation", 403, Class::Final, Kind::Access),
-            ("AuthFailure", 401, Class::Final, Kind::Access),
-            ("ExpiredToken", 400, Class::Final, Kind::Access),
-            ("InvalidAMIID.NotFound", 400, Class::Final, Kind::Base),
-            ("InvalidAMIID.Malformed", 400, Class::Final, Kind::Base),
-            ("InvalidSnapshot.NotFound", 400, Class::Final, Kind::Base),
-            ("InvalidAMIName.Duplicate", 400, Class::Final, Kind::Name),
-            ("SnapshotLimitExceeded", 400, Class::Final, Kind::Cloud),
-            ("InsufficientVolumeCapacity", 400, Class::Final, Kind::Cloud),
-            ("RequestLimitExceeded", 503, Class::Throttled, Kind::Cloud),
-            ("ConcurrentSnapshotLimitExceeded", 400, Class::Throttled, Kind::Cloud),
-            ("InternalError", 500, Class::Lost, Kind::Cloud),
-            ("NeverHeardOf", 502, Class::Lost, Kind::Cloud),
-            ("InvalidParameterValue", 400, Class::Final, Kind::Cloud),
-        ] {
-            let trouble = answered("ec2:CreateVolume", code, status);
-            assert_eq!(trouble.class, class, "{code}");
-            assert_eq!(kind_of(&trouble.into_error()), kind, "{code}");
-        }
-    }
-
-    #[test]
-    fn a_refusal_names_the_action_the_code_and_the_request() {
-        let error = answered("ec2:CreateVolume", "UnauthorizedOperation", 403).into_error();
-        let failure = failure_of(&error).unwrap();
-        assert_eq!(
-            failure.message,
-            "CreateVolume in eu-central-1: UnauthorizedOperation: AWS says so (request req-1)"
-        );
-        assert!(failure.hint.as_deref().unwrap().contains("ec2:CreateVolume and ec2:CreateTags"));
-    }
-
-    #[test]
-    fn no_such_ami_says_where_it_was_looked_for() {
-        let error = answered("ec2:DescribeImages", "InvalidAMIID.NotFound", 400).into_error();
-        assert!(error.to_string().starts_with("no such AMI in eu-central-1"), "{error}");
-    }
-
-    #[test]
-    fn what_never_arrived_is_told_apart() {
-        let missing = on_the_way(Way::NoCredentials);
-        assert_eq!(missing.class, Class::Final);
-        assert_eq!(kind_of(&missing.into_error()), Kind::Access);
-        let unsent = on_the_way(Way::Unsent);
-        assert_eq!(unsent.class, Class::Lost);
-        assert!(unsent.clone().into_error().to_string().contains("connection refused"));
-        assert_eq!(kind_of(&unsent.into_error()), Kind::Cloud);
-    }
-}
+#[path = "explain_tests.rs"]
+mod tests;

@@ -143,8 +143,11 @@ impl Inherited {
             ebs: Some(root.with(snapshot, size, disk)),
             ..Mapping::default()
         };
-        let others =
-            self.block_device_mappings.iter().filter(|mapping| mapping.device_name != self.root_device_name);
+        // A suppressed device is one that is not mapped: RegisterImage has nothing that it could suppress.
+        let others = self
+            .block_device_mappings
+            .iter()
+            .filter(|mapping| mapping.device_name != self.root_device_name && mapping.no_device.is_none());
         std::iter::once(&root).chain(others).map(Mapping::to_sdk).collect()
     }
 }
@@ -171,7 +174,6 @@ impl Mapping {
         BlockDeviceMapping::builder()
             .device_name(&self.device_name)
             .set_virtual_name(self.virtual_name.clone())
-            .set_no_device(self.no_device.clone())
             .set_ebs(self.ebs.as_ref().map(Ebs::to_sdk))
             .build()
     }
@@ -280,7 +282,7 @@ mod tests {
     fn the_root_goes_on_the_new_snapshot_and_the_rest_stays() {
         let inherited = Inherited::of(&image(), None);
         let sent = inherited.mappings("snap-new", 10 * GIB + 1, &DiskSpec::default());
-        assert_eq!(sent.len(), 5);
+        assert_eq!(sent.len(), 4, "/dev/sde is not mapped");
         let root = sent[0].ebs().unwrap();
         assert_eq!(sent[0].device_name(), Some("/dev/xvda"));
         assert_eq!(root.snapshot_id(), Some("snap-new"));
@@ -294,7 +296,6 @@ mod tests {
         let blank = sent[2].ebs().unwrap();
         assert_eq!((blank.snapshot_id(), blank.encrypted()), (None, Some(true)));
         assert_eq!(sent[3].virtual_name(), Some("ephemeral0"));
-        assert_eq!(sent[4].no_device(), Some(""));
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Ec2 {
     }
 
     fn effort<'a>(&self, stop: Option<&'a Stop>) -> Effort<'a> {
-        Effort { limit: self.settings.call, stop }
+        Effort { limit: self.settings.call, tries: self.settings.tries, stop }
     }
 
     fn patience(&self, limit: Duration) -> Patience {
@@ -184,7 +184,7 @@ impl Cloud for Ec2 {
     }
 
     async fn images(&self) -> Result<Vec<ImageSummary>> {
-        let tagged = vec![filter("tag-key", &[BAKE_TAG.to_owned()])];
+        let tagged = vec![filter("tag-key", BAKE_TAG)];
         let images = insist(self.effort(None), || self.api.own_images(tagged.clone()))
             .await
             .map_err(Trouble::into_error)

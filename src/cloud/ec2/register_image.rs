@@ -4,24 +4,25 @@ use aws_sdk_ec2::types::{
     ArchitectureValues, BootModeValues, ImdsSupportValues, ResourceType, TpmSupportValues,
 };
 
-use super::api::{Api, tag_at_creation};
+use super::api::{Api, clipped, tag_at_creation};
 use super::explain::{Trouble, explain, id_in};
 use super::inherited::Inherited;
 use crate::cloud::ImageSpec;
 
 impl Api {
-    /// Registers an image on a completed snapshot; its id. Has no client token, but the name is unique.
+    /// Registers an image on a completed snapshot; its id. Has no client token, but the name is unique. The
+    /// snapshot, complete a moment ago, may not be known yet to whoever answers.
     pub(super) async fn register_image(
         &self,
         snapshot: &str,
         spec: &ImageSpec,
         inherited: &Inherited,
     ) -> Result<String, Trouble> {
-        let answer = self
+        let call = self
             .ec2
             .register_image()
             .name(&spec.name)
-            .description(&spec.description)
+            .description(clipped(&spec.description))
             .architecture(ArchitectureValues::from(spec.arch.as_str()))
             .virtualization_type("hvm")
             .root_device_name(&inherited.root_device_name)
@@ -32,10 +33,11 @@ impl Api {
             .set_tpm_support(inherited.tpm_support.as_deref().map(TpmSupportValues::from))
             .set_imds_support(inherited.imds_support.as_deref().map(ImdsSupportValues::from))
             .set_uefi_data(inherited.uefi_data.clone())
-            .set_tag_specifications(tag_at_creation(ResourceType::Image, &spec.tags).map(|tags| vec![tags]))
-            .send()
-            .await
-            .map_err(|error| explain("ec2:RegisterImage", &self.region, error))?;
-        id_in("ec2:RegisterImage", &self.region, answer.image_id())
+            .set_tag_specifications(tag_at_creation(ResourceType::Image, &spec.tags).map(|tags| vec![tags]));
+        match call.send().await.map_err(|error| explain("ec2:RegisterImage", &self.region, error)) {
+            Ok(answer) => id_in("ec2:RegisterImage", &self.region, answer.image_id()),
+            Err(trouble) if trouble.is(&["InvalidSnapshot.NotFound"]) => Err(trouble.early()),
+            Err(trouble) => Err(trouble),
+        }
     }
 }

@@ -10,10 +10,8 @@ use tokio::time::Instant;
 use super::explain::{Class, Trouble};
 use crate::stop::Stop;
 
-/// How many times a call is made whose reply was lost or whose endpoint does not answer.
-const LOST_TRIES: u32 = 6;
 /// Waits between tries are drawn evenly from 0 to BASE doubled with each try, but no more than CAP.
-const BASE: Duration = Duration::from_millis(250);
+const BASE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 250 });
 const CAP: Duration = Duration::from_secs(8);
 
 /// What a call may take, and who may end it early.
@@ -21,6 +19,8 @@ const CAP: Duration = Duration::from_secs(8);
 pub(super) struct Effort<'a> {
     /// The deadline over all tries.
     pub limit: Duration,
+    /// How many times a call is made whose reply was lost or whose endpoint does not answer.
+    pub tries: u32,
     /// Heard between tries, never during one: a call in flight is waited for, so that its result is known.
     pub stop: Option<&'a Stop>,
 }
@@ -78,7 +78,7 @@ where
     G: Future<Output = Result<Option<T>, Trouble>>,
 {
     let begun = Instant::now();
-    let (mut tries, mut lost, mut unsure) = (0, 0, false);
+    let (mut tries, mut failed, mut unsure) = (0, 0, false);
     loop {
         tries += 1;
         let mut trouble = match call().await {
@@ -89,8 +89,8 @@ where
         trouble.unsure = unsure;
         match trouble.class {
             Class::Throttled => {}
-            Class::Lost if lost + 1 < LOST_TRIES => lost += 1,
-            Class::Lost | Class::Final | Class::Stopped(_) => {
+            Class::Lost | Class::Early if failed + 1 < effort.tries => failed += 1,
+            Class::Lost | Class::Early | Class::Final | Class::Stopped(_) => {
                 if trouble.class == Class::Lost {
                     if let Some(found) = look().await? {
                         return Ok(found);
@@ -123,5 +123,105 @@ where
         {
             return Ok(found);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    const EFFORT: Effort<'_> = Effort { limit: Duration::from_secs(60), tries: 6, stop: None };
+
+    fn trouble(class: Class) -> Trouble {
+        Trouble {
+            action: "ec2:CreateSnapshot",
+            region: "eu-central-1".into(),
+            class,
+            code: None,
+            message: String::new(),
+            given_up: None,
+            unsure: class == Class::Lost,
+        }
+    }
+
+    /// Makes a call that answers what `answers` says, one after the other, then "made".
+    async fn make(
+        effort: Effort<'_>,
+        answers: &[Class],
+        found_at: Option<u32>,
+    ) -> (Result<&'static str, Trouble>, u32, u32) {
+        let answers = RefCell::new(answers.iter());
+        let (calls, looks) = (Cell::new(0), Cell::new(0));
+        let call = || {
+            calls.set(calls.get() + 1);
+            let answer = answers.borrow_mut().next().map_or(Ok("made"), |class| Err(trouble(*class)));
+            async { answer }
+        };
+        let look = || {
+            looks.set(looks.get() + 1);
+            let found = found_at.is_some_and(|at| looks.get() >= at).then_some("found");
+            async move { Ok(found) }
+        };
+        let result = insist_looking(effort, call, look).await;
+        (result, calls.get(), looks.get())
+    }
+
+    #[tokio::test]
+    async fn a_throttled_call_is_made_again_without_looking() {
+        let (made, calls, looks) = make(EFFORT, &[Class::Throttled; 3], None).await;
+        assert_eq!((made.unwrap(), calls, looks), ("made", 4, 0));
+    }
+
+    #[tokio::test]
+    async fn what_a_lost_reply_made_is_found_before_it_is_made_again() {
+        let (made, calls, looks) = make(EFFORT, &[Class::Lost], Some(1)).await;
+        assert_eq!((made.unwrap(), calls, looks), ("found", 1, 1));
+        let (made, calls, looks) = make(EFFORT, &[Class::Lost], None).await;
+        assert_eq!((made.unwrap(), calls, looks), ("made", 2, 1));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_came_too_early_is_made_a_few_times_without_looking() {
+        let (made, calls, looks) = make(EFFORT, &[Class::Early; 2], None).await;
+        assert_eq!((made.unwrap(), calls, looks), ("made", 3, 0));
+        let (made, calls, _) = make(EFFORT, &[Class::Early; 20], None).await;
+        assert_eq!(calls, EFFORT.tries);
+        assert!(!made.unwrap_err().unsure, "it had no effect");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_lost_each_time_is_given_up_and_leaves_doubt() {
+        let (made, calls, _) = make(EFFORT, &[Class::Lost; 20], None).await;
+        let trouble = made.unwrap_err();
+        assert_eq!(calls, EFFORT.tries);
+        assert!(trouble.unsure && trouble.given_up.is_some());
+    }
+
+    #[tokio::test]
+    async fn doubt_outlives_a_final_answer() {
+        let (made, calls, _) = make(EFFORT, &[Class::Lost, Class::Final], None).await;
+        assert_eq!(calls, 2);
+        assert!(made.unwrap_err().unsure, "the first call may have had its effect");
+        let (made, ..) = make(EFFORT, &[Class::Throttled, Class::Final], None).await;
+        assert!(!made.unwrap_err().unsure);
+    }
+
+    #[tokio::test]
+    async fn throttling_past_the_deadline_is_given_up() {
+        let effort = Effort { limit: Duration::from_millis(20), ..EFFORT };
+        let (made, ..) = make(effort, &[Class::Throttled; 1000], None).await;
+        assert!(made.unwrap_err().given_up.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_request_to_stop_ends_the_tries_but_not_a_call() {
+        let stop = Stop::default();
+        stop.raise(15);
+        let (made, calls, _) = make(Effort { stop: Some(&stop), ..EFFORT }, &[Class::Throttled], None).await;
+        assert_eq!((made.unwrap_err().class, calls), (Class::Stopped(15), 1));
+        let (made, ..) = make(Effort { stop: Some(&stop), ..EFFORT }, &[], None).await;
+        assert_eq!(made.unwrap(), "made", "a call that went well is not thrown away");
     }
 }

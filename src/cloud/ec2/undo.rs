@@ -98,7 +98,7 @@ impl Ec2 {
     }
 
     async fn volume_ids(&self, name: &str, value: &str) -> Result<Option<Vec<String>>, Trouble> {
-        let volumes = self.api.describe_volumes(vec![filter(name, &[value.to_owned()])]).await?;
+        let volumes = self.api.describe_volumes(vec![filter(name, value)]).await?;
         let ids: Vec<_> = volumes.into_iter().map(|(id, _)| id).collect();
         Ok(Some(ids).filter(|ids| !ids.is_empty()))
     }
@@ -127,7 +127,7 @@ impl Ec2 {
 
     pub(super) async fn left_behind(&self, any_builder: bool) -> Result<Vec<Orphan>> {
         let region = &self.api.region;
-        let tagged = || vec![filter("tag-key", &[BAKE_TAG.to_owned()])];
+        let tagged = || vec![filter("tag-key", BAKE_TAG)];
         let volumes = insist(self.effort(None), || self.api.describe_volumes(tagged()))
             .await
             .map_err(Trouble::into_error)

@@ -62,7 +62,7 @@ type Script = Box<dyn Fn(Duration, &str) -> Result<Option<Seen>, Class> + Send +
 struct FakeLook {
     clock: FakeClock,
     script: Script,
-    calls: Arc<Mutex<Vec<(Duration, Vec<String>)>>>,
+    calls: Made,
 }
 
 #[async_trait]
@@ -92,7 +92,6 @@ fn trouble(class: Class) -> Trouble {
             if class == Class::Final { "UnauthorizedOperation" } else { "RequestLimitExceeded" }.into(),
         ),
         message: "no".into(),
-        request: None,
         given_up: None,
         unsure: false,
     }
