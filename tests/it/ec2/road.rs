@@ -162,8 +162,7 @@ async fn eight_disks_at_once_share_no_device() {
         cloud.make_disk(&plans[n], &base, &journals[n], &bench.stop)
     };
     let disks = tokio::join!(one(0), one(1), one(2), one(3), one(4), one(5), one(6), one(7));
-    let disks = [disks.0, disks.1, disks.2, disks.3, disks.4, disks.5, disks.6, disks.7];
-    let disks = disks.map(Result::unwrap);
+    let disks = <[_; 8]>::from(disks).map(Result::unwrap);
     let mut names: Vec<_> = disks
         .iter()
         .map(|disk| match &disk.locator {
