@@ -12,20 +12,34 @@ use serde_json::json;
 use crate::support::standin::{ACCOUNT, INSTANCE, Options, REGION, Standin, ZONE, python};
 use crate::support::{not_root, skipped};
 
-/// Runs `tests/standin/test_honesty.py`, which starts stand-ins of its own.
-#[test]
-fn boto3_finds_it_honest() {
+/// Runs one of `tests/standin/test_*.py`, which start stand-ins of their own.
+fn passes(module: &str) {
     if skipped(not_root()) {
         return;
     }
     let output = Command::new(python())
-        .args(["-W", "ignore", "-m", "unittest", "-v", "standin.test_honesty"])
+        .args(["-W", "ignore", "-m", "unittest", "-v", module])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::null())
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn boto3_finds_it_honest() {
+    passes("standin.test_honesty");
+}
+
+#[test]
+fn its_devices_are_real_and_go() {
+    passes("standin.test_devices");
+}
+
+#[test]
+fn it_refuses_what_ec2_refuses() {
+    passes("standin.test_refusals");
 }
 
 /// The SDK that bakes use, with the credentials that [`Standin::env`] gives to a child.
