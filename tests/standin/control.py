@@ -1,5 +1,6 @@
 """The pages by which a test steers the stand-in and looks into it: JSON under `/_control/`."""
 
+import json
 import urllib.parse
 
 from . import seed
@@ -9,8 +10,6 @@ from .actions.volumes import describe as describe_volume
 
 
 def answer(state, method: str, target: str, body: bytes) -> tuple[int, object]:
-    import json
-
     path, _, query = target.partition("?")
     asked = dict(urllib.parse.parse_qsl(query))
     page = PAGES.get((method, path.removeprefix("/_control/")))

@@ -4,7 +4,9 @@ import http.server
 import json
 import socket
 import struct
+import sys
 import time
+import traceback
 
 from . import control, sigv4
 from .actions import ACTIONS, Call
@@ -151,12 +153,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.models = models
 
     def handle_error(self, request, client_address):
-        import sys
-
         error = sys.exc_info()[1]
         if not isinstance(error, (ConnectionError, TimeoutError)):
-            import traceback
-
             self.state.clock.troubles.append(traceback.format_exc())
             super().handle_error(request, client_address)
 

@@ -1,6 +1,7 @@
 """A resource by its id, or the error that EC2 gives instead."""
 
 import re
+import time
 
 from ..errors import Refusal, bad_value
 
@@ -85,8 +86,6 @@ def dry_run(call) -> None:
 
 def hide(call, thing) -> None:
     """Makes a new resource unknown for a while, as a fault or the settings say."""
-    import time
-
     thing.hidden_until = time.monotonic() + call.state.settings.consistency
     fault = call.fault("invisible")
     if fault:

@@ -8,6 +8,8 @@ from . import action, find, snapshots, tags
 from .volumes import check_performance
 
 NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}")
+# What the image shows as it was given, when it was given.
+KEPT = ("Description", "BootMode", "TpmSupport", "ImdsSupport", "SriovNetSupport", "KernelId", "RamdiskId")
 BAD_NAME = (
     "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, "
     "'(', ')', '.', '-', '/' and '_'"
@@ -48,7 +50,7 @@ def register_image(call):
     image.about = {
         "Architecture": architecture, "VirtualizationType": virtualization, "RootDeviceName": given["RootDeviceName"],
         "EnaSupport": given.get("EnaSupport", False), "PlatformDetails": platform, "UsageOperation": usage,
-        **{each: given[each] for each in ("Description", "BootMode", "TpmSupport", "ImdsSupport", "SriovNetSupport", "KernelId", "RamdiskId") if each in given},
+        **{each: given[each] for each in KEPT if each in given},
     }
     find.hide(call, image)
     region.images[image.id] = image

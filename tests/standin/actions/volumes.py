@@ -56,16 +56,16 @@ def zone_of(call) -> str:
     if "AvailabilityZone" in given and "AvailabilityZoneId" in given:
         raise bad_combination("Only one of availabilityZone and availabilityZoneId may be given.")
     if "AvailabilityZoneId" in given:
-        return next((zone for zone in zones(call.region.name) if zone_id(zone) == given["AvailabilityZoneId"]), "") or _no_zone(given["AvailabilityZoneId"])
-    if "AvailabilityZone" not in given:
+        named = given["AvailabilityZoneId"]
+        found = [zone for zone in zones(call.region.name) if zone_id(zone) == named]
+    elif "AvailabilityZone" in given:
+        named = given["AvailabilityZone"]
+        found = [zone for zone in zones(call.region.name) if zone == named]
+    else:
         raise missing("zone")
-    if given["AvailabilityZone"] not in zones(call.region.name):
-        _no_zone(given["AvailabilityZone"])
-    return given["AvailabilityZone"]
-
-
-def _no_zone(name: str):
-    raise Refusal("InvalidZone.NotFound", f"The zone '{name}' does not exist.")
+    if not found:
+        raise Refusal("InvalidZone.NotFound", f"The zone '{named}' does not exist.")
+    return found[0]
 
 
 def zones(region: str) -> list[str]:
