@@ -188,7 +188,7 @@ impl Kitchen<'_> {
     pub(super) async fn register(&self, captured: Captured, journal: &Journal) -> Result<Baked> {
         let Captured { bake, snapshot, volume, image: spec, base, region, packages, provisioning_seconds } =
             captured;
-        let progress = |text: &str| self.reporter.note(text);
+        let progress = |done: &str| self.reporter.note(&format!("{snapshot}: {done}"));
         // The volume goes while the snapshot is pending. Its failure is no reason to lose the image: the
         // journal still owns the volume, and the end of the bake tries again.
         let release = async {

@@ -30,6 +30,7 @@ pub enum Output {
 
 /// Flags that every subcommand takes.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Settings")]
 pub struct Common {
     /// The cloud in use [default: ec2 on an EC2 instance, else local]
     #[arg(long, global = true, value_enum, env = "BAKEHOUSE_CLOUD", hide_env_values = true)]
@@ -169,8 +170,10 @@ pub fn choose_cloud(settings: &Settings) -> (CloudName, String) {
     if let Some(cloud) = settings.cloud {
         return (cloud, "as set".to_owned());
     }
-    if crate::cloud::ec2::on_instance() {
-        (CloudName::Ec2, "this machine is an EC2 instance".to_owned())
+    if crate::cloud::ec2::metadata_endpoint_set() {
+        (CloudName::Ec2, "AWS_EC2_METADATA_SERVICE_ENDPOINT is set".to_owned())
+    } else if crate::cloud::ec2::on_instance() {
+        (CloudName::Ec2, "this machine is an EC2 instance, by its DMI vendor".to_owned())
     } else {
         (CloudName::Local, "this machine is no EC2 instance".to_owned())
     }

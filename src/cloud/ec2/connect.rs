@@ -96,7 +96,7 @@ pub fn on_instance() -> bool {
 }
 
 /// Whether `AWS_EC2_METADATA_SERVICE_ENDPOINT` is set.
-pub(super) fn metadata_endpoint_set() -> bool {
+pub fn metadata_endpoint_set() -> bool {
     std::env::var_os("AWS_EC2_METADATA_SERVICE_ENDPOINT").is_some_and(|value| !value.is_empty())
 }
 

@@ -51,7 +51,7 @@ mod retry;
 mod undo;
 mod watch;
 
-pub use connect::{Settings, on_instance};
+pub use connect::{Settings, metadata_endpoint_set, on_instance};
 
 /// A connection to EC2 in one Region.
 pub struct Ec2 {
