@@ -128,6 +128,13 @@ pub enum ParamType {
     Tables(BTreeMap<String, Param>),
 }
 
+impl ParamType {
+    /// Whether it is `packages`.
+    pub fn is_packages(&self) -> bool {
+        matches!(self, Self::Packages { .. })
+    }
+}
+
 /// What a `path` parameter may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathKind {

@@ -231,6 +231,10 @@ impl Settler<'_> {
                 (Work::Command(command), Some(short))
             }
         };
+        // A step that could install packages, and was given none, has no main package to tell.
+        let mut packages = definition.params.iter().filter(|(_, param)| param.kind.is_packages()).peekable();
+        let given = |name| matches!(params.get(name), Some(Value::List(items)) if !items.is_empty());
+        let installs = packages.peek().is_none() || packages.any(|(name, _)| given(name));
         let mut env = definition.env.clone();
         env.extend(step.env.clone());
         let name = match (&step.name, short) {
@@ -254,7 +258,7 @@ impl Settler<'_> {
             suppress_sync: step.suppress_sync.unwrap_or(definition.suppress_sync),
             timeout: step.timeout.or(definition.timeout),
             files: definition.files.clone(),
-            package_query: definition.package_query.clone(),
+            package_query: definition.package_query.clone().filter(|_| installs),
             hints: definition.hints.clone(),
         })
     }

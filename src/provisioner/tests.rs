@@ -271,12 +271,54 @@ fn a_version_needs_a_package() {
             (complaint.message.clone(), source.text[complaint.span.clone()].to_owned())
         })
     };
-    assert_eq!(recipe("debs"), Ok(()));
-    assert_eq!(recipe("either"), Ok(()));
-    assert_eq!(recipe("all'\nflag = true\n#"), Ok(()));
-    let (message, place) = recipe("program'\nrun = ['x']\n#").unwrap_err();
-    assert_eq!(message, "{version} is the main package's, and no step installs one");
-    assert_eq!(place, "{version}");
+    assert_eq!(recipe("debs'\ninstall = ['x']\n#"), Ok(()));
+    assert_eq!(recipe("either'\ninstall = ['x']\n#"), Ok(()));
+    assert_eq!(recipe("all'\npackages = ['x']\n#"), Ok(()));
+    for without in ["program'\nrun = ['x']\n#", "all'\nflag = true\n#", "either'\ninstall = []\n#", "debs"] {
+        let (message, place) = recipe(without).unwrap_err();
+        assert_eq!(message, "{version} is the main package's, and no step installs one", "{without}");
+        assert_eq!(place, "{version}");
+    }
+}
+
+#[test]
+fn every_shipped_provisioner_is_right() {
+    let library = Library::of(Vec::new());
+    let names = library.names();
+    assert_eq!(names, ["apt", "dnf", "files", "package", "script"]);
+    for name in names {
+        let definition = library.find(&name).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert_eq!(definition.origin, "shipped");
+        if let Runs::Choose(choices) = &definition.runs {
+            for choice in choices {
+                let chosen = library.find(&choice.provisioner).unwrap();
+                for param in definition.params.keys() {
+                    assert!(chosen.params.contains_key(param), "{} has no {param}", choice.provisioner);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_shipped_provisioners_take_a_whole_recipe() {
+    let library = Library::of(Vec::new());
+    let steps = settle_with(
+        "[[step]]\nuse = \"package\"\ninstall = [\"nginx-light\", \"./dist/web.deb\"]\n\
+         [[step]]\nuse = \"files\"\n\
+         copy = [{ from = \"site/\", to = \"/srv/web/\" , owner = \"www-data\", mode = \"u=rwX,go=rX\" }]\n\
+         [[step]]\nuse = \"script\"\nscript = \"setup.sh\"\nargs = [\"x\"]\nenv = { STAGE = \"bake\" }\n\
+         [[step]]\nuse = \"apt\"\nupgrade = true\n\
+         [[check]]\nrun = [\"nginx\", \"-t\"]\n",
+        &library,
+    )
+    .unwrap_or_else(|complaints| panic!("{complaints}"));
+    let names: Vec<_> = steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(names, ["package", "files", "script: setup.sh", "apt"]);
+    assert!(steps[0].may_tell_package());
+    assert!(steps[0].alternatives[0].step.is_some() && steps[0].alternatives[1].step.is_none());
+    assert_eq!(steps[1].work, Work::Builtin("files".to_owned()));
+    assert!(!steps[3].may_tell_package(), "an upgrade installs no main package");
 }
 
 #[test]
