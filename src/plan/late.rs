@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{NamePlan, Plan};
 use crate::error::{Failure, Kind};
-use crate::recipe::template::{Template, Unfilled};
+use crate::recipe::template::{self, Template, Unfilled};
 
 /// The main package of a bake, as its package manager names it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -24,6 +24,17 @@ impl MainPackage {
         let parts = [&self.name, &self.version, &self.release];
         let given: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).map(String::as_str).collect();
         given.join("-")
+    }
+
+    /// The same with what no image's name can hold as `-`: Debian's versions often have `+` and `~`
+    /// (`1.0+dfsg`, `2.0~rc1`). Tags and description keep them.
+    fn for_a_name(&self) -> Self {
+        let fit = |text: &String| {
+            text.chars()
+                .map(|character| if template::allowed_in_name(character) { character } else { '-' })
+                .collect()
+        };
+        Self { name: fit(&self.name), version: fit(&self.version), release: fit(&self.release) }
     }
 }
 
@@ -44,7 +55,7 @@ impl Late {
         let fill = |text: &str| settle(text, main);
         let name = match &plan.image.name {
             NamePlan::Settled(name) => name.clone(),
-            NamePlan::AfterInstall(template) => fill(template)?,
+            NamePlan::AfterInstall(template) => settle(template, main.map(MainPackage::for_a_name).as_ref())?,
         };
         super::judge_name(&name)?;
         let mut tags = BTreeMap::new();

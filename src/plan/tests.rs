@@ -99,12 +99,20 @@ fn open_words_are_settled_by_the_main_package() {
 }
 
 #[test]
-fn a_version_that_no_name_can_hold_is_refused_before_the_snapshot() {
+fn what_no_name_can_hold_becomes_a_dash_in_the_name_alone() {
+    let plan = made(&image("name = 'web-{version}-{release}'"), vec![step(true)]).unwrap();
+    let main =
+        MainPackage { name: "web".into(), version: "1.0~rc1+dfsg".into(), release: "2+deb12u1".into() };
+    let late = Late::of(&plan, Some(&main)).unwrap();
+    assert_eq!(late.name, "web-1.0-rc1-dfsg-2-deb12u1");
+    assert_eq!(late.tags.get("appversion").map(String::as_str), Some("web-1.0~rc1+dfsg-2+deb12u1"));
+}
+
+#[test]
+fn a_name_too_long_once_filled_is_refused_before_the_snapshot() {
     let plan = made(&image("name = 'web-{version}'"), vec![step(true)]).unwrap();
-    let main = MainPackage { name: "web".into(), version: "1.0~rc1".into(), release: String::new() };
-    let failure = Late::of(&plan, Some(&main)).unwrap_err();
-    assert_eq!(failure.kind, Kind::Name);
-    assert!(failure.message.contains('~'), "{failure}");
+    let main = MainPackage { name: "web".into(), version: "1".repeat(130), release: String::new() };
+    assert_eq!(Late::of(&plan, Some(&main)).unwrap_err().kind, Kind::Name);
 }
 
 #[test]
