@@ -14,6 +14,7 @@ use nix::errno::Errno;
 // Numbers and layouts are those of linux/loop.h, linux/blkpg.h, linux/fs.h and linux/nvme_ioctl.h; they are
 // the same on x86_64 and arm64.
 
+const LOOP_CTL_ADD: libc::Ioctl = 0x4C80;
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
 const LOOP_CLR_FD: libc::Ioctl = 0x4C01;
 const LOOP_GET_STATUS64: libc::Ioctl = 0x4C05;
@@ -125,6 +126,17 @@ struct NvmeAdminCommand {
 pub fn loop_free_number(control: BorrowedFd<'_>) -> nix::Result<u32> {
     // SAFETY: the request takes no argument; the descriptor lives as long as the borrow.
     let number = Errno::result(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) })?;
+    u32::try_from(number).map_err(|_| Errno::ERANGE)
+}
+
+/// Makes one loop device more; its number, which no other process was told. `control` is `/dev/loop-control`.
+///
+/// # Errors
+/// Those of the kernel: ENOMEM, or ENOTTY and EINVAL where it makes none on request.
+pub fn loop_add(control: BorrowedFd<'_>) -> nix::Result<u32> {
+    // SAFETY: the request takes a plain number (-1: the kernel chooses).
+    let number =
+        Errno::result(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_ADD, -1_i32 as libc::c_long) })?;
     u32::try_from(number).map_err(|_| Errno::ERANGE)
 }
 

@@ -3,8 +3,9 @@
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -12,6 +13,12 @@ use super::block::Block;
 use super::{table, wait};
 use crate::error::{Failure, Kind};
 use crate::sys;
+
+/// For how long a free loop device is sought: dozens of bakes that begin at once must all get one.
+const FREE_WAIT: Duration = Duration::from_secs(60);
+
+/// Every so many tries a new device is made instead of taking the one that all are told of.
+const OWN_AFTER: u64 = 4;
 
 /// A file attached to a loop device. The kernel detaches it when the process ends, however it ends.
 #[derive(Debug)]
@@ -58,23 +65,7 @@ impl LoopDevice {
                 failure.hint("run as root on a host with loop devices (sudo modprobe loop)")
             })?;
 
-        // The number that the kernel calls free may be taken before it is configured: by another bake, or
-        // still be on its way out. Then the next one is asked for.
-        let found = wait::until(wait::SETTLE, || {
-            let number = sys::loop_free_number(control.as_fd()).context("asking for a free loop device")?;
-            let node = PathBuf::from(format!("/dev/loop{number}"));
-            let device = match OpenOptions::new().read(true).write(true).open(&node) {
-                Ok(device) => device,
-                Err(error) if taken(error.raw_os_error()) => return Ok(None),
-                Err(error) => return Err(error).with_context(|| format!("opening {}", node.display())),
-            };
-            match configure(&device, &backing) {
-                Ok(()) => Ok(Some((device, node))),
-                Err(errno) if taken(Some(errno as i32)) => Ok(None),
-                Err(errno) => Err(errno).with_context(|| format!("configuring {}", node.display())),
-            }
-        })?;
-        let Some((device, node)) = found else { bail!("no loop device stayed free long enough to be taken") };
+        let (device, node) = take(&control, &backing)?;
         let block = Block::of(&node)?;
         let sequence = sequence(&block.name);
         tracing::debug!("{} is {}", node.display(), file.display());
@@ -147,6 +138,41 @@ impl Drop for LoopDevice {
                 tracing::warn!("detaching {}: {error:#}", self.block.node.display());
             }
         }
+    }
+}
+
+/// Takes a loop device for a file. The number that the kernel calls free is told to everybody who asks, and may
+/// be taken before it is configured, or still be on its way out: then it is asked for again, after a wait that
+/// differs from one process to the next. Who loses often has the kernel make a device of its own.
+fn take(control: &File, backing: &File) -> Result<(File, PathBuf)> {
+    let begun = Instant::now();
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let number = match tries % OWN_AFTER {
+            // A kernel that makes none on request still has its free ones.
+            0 => sys::loop_add(control.as_fd()).or_else(|_| sys::loop_free_number(control.as_fd())),
+            _ => sys::loop_free_number(control.as_fd()),
+        };
+        let number = number.context("asking for a free loop device")?;
+        let node = PathBuf::from(format!("/dev/loop{number}"));
+        match OpenOptions::new().read(true).write(true).open(&node) {
+            Ok(device) => match configure(&device, backing) {
+                Ok(()) => return Ok((device, node)),
+                Err(errno) if taken(Some(errno as i32)) => {}
+                Err(errno) => return Err(errno).with_context(|| format!("configuring {}", node.display())),
+            },
+            Err(error) if taken(error.raw_os_error()) => {}
+            Err(error) => return Err(error).with_context(|| format!("opening {}", node.display())),
+        }
+        if begun.elapsed() > FREE_WAIT {
+            let message =
+                format!("no loop device could be taken in {tries} tries ({} the last)", node.display());
+            return Err(Failure::new(Kind::Host, message)
+                .hint("see what holds them: losetup -l; and that /dev is a devtmpfs, where new nodes appear")
+                .into());
+        }
+        std::thread::sleep(Duration::from_millis(fastrand::u64(0..=(tries * 2).min(50))));
     }
 }
 

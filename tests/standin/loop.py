@@ -5,8 +5,10 @@ import ctypes
 import errno
 import fcntl
 import os
+import random
 import struct
 import subprocess
+import time
 
 LOOP_CONFIGURE = 0x4C0A
 LOOP_CTL_GET_FREE = 0x4C82
@@ -25,7 +27,9 @@ def bind(file: str) -> tuple[int, int]:
     )
     config = struct.pack("=II", backing, 0) + info + bytes(64)
     try:
-        for _ in range(64):
+        for attempt in range(400):
+            # All who ask at once are told of the same one.
+            time.sleep(random.uniform(0, min(0.05, attempt * 0.002)))
             number = fcntl.ioctl(control, LOOP_CTL_GET_FREE)
             try:
                 device = os.open(f"/dev/loop{number}", os.O_RDWR | os.O_CLOEXEC)

@@ -3,6 +3,7 @@
 use std::fs;
 
 use bakehouse::disk::Filesystem;
+use bakehouse::disk::loopdev::LoopDevice;
 
 use super::{mount, open};
 use crate::support::host::{has, in_own_mounts, loops_of, own_mounts};
@@ -42,6 +43,31 @@ fn loop_devices_do_not_collide() {
             let name = disk.node().file_name().unwrap().to_str().unwrap().to_owned();
             assert_eq!(loops_of(images[number].path()), [name]);
             disk.release().unwrap();
+        }
+    });
+}
+
+/// More than there are loop devices at first, all asked for in the same moment, again and again.
+#[test]
+fn dozens_of_loop_devices_are_taken_at_once() {
+    if !has(&[]) {
+        return;
+    }
+    const MANY: usize = 24;
+    let images: Vec<Image> = (0..MANY).map(|_| Image::empty(1)).collect();
+    let together = std::sync::Barrier::new(MANY);
+    std::thread::scope(|scope| {
+        for image in &images {
+            let together = &together;
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    together.wait();
+                    let device = LoopDevice::attach(image.path()).unwrap();
+                    together.wait();
+                    assert_eq!(loops_of(image.path()).len(), 1);
+                    device.detach().unwrap();
+                }
+            });
         }
     });
 }
