@@ -6,8 +6,8 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
@@ -24,6 +24,21 @@ fn open_root(root: &Path) -> Result<OwnedFd> {
         .with_context(|| format!("opening the root {}", root.display()))
 }
 
+/// Resolves `path` as a process would that has `root` as its `/`.
+fn resolve(root: &OwnedFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let mut tries = 0;
+    loop {
+        match openat2(root, path, how) {
+            // The kernel could not exclude that a rename elsewhere raced with a `..`: openat2(2) says to retry.
+            Err(Errno::EAGAIN) if tries < 128 => tries += 1,
+            result => return result,
+        }
+    }
+}
+
 /// Opens the regular file `path` (absolute inside, or relative to the root) beneath `root` for reading; none
 /// where there is nothing.
 ///
@@ -32,26 +47,35 @@ fn open_root(root: &Path) -> Result<OwnedFd> {
 pub fn open(root: &Path, path: &Path) -> Result<Option<File>> {
     let what = || format!("opening {} beneath {}", path.display(), root.display());
     // Without O_NONBLOCK opening a pipe would wait for a writer for ever.
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let how = OpenHow::new()
-        .flags(flags)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let root_fd = open_root(root)?;
-    let mut tries = 0;
-    let fd = loop {
-        match openat2(&root_fd, path, how) {
-            Ok(fd) => break fd,
-            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
-            // The kernel could not exclude that a rename elsewhere raced with a `..`: openat2(2) says to retry.
-            Err(Errno::EAGAIN) if tries < 128 => tries += 1,
-            Err(errno) => return Err(errno).with_context(what),
-        }
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = match resolve(&open_root(root)?, path, flags) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+        Err(errno) => return Err(errno).with_context(what),
     };
-    let file = File::from(fd);
     if !file.metadata().with_context(what)?.is_file() {
         bail!("{} beneath {} is not a regular file", path.display(), root.display());
     }
     Ok(Some(file))
+}
+
+/// Opens the folder `path` beneath `root` as a place for more (`O_PATH`); none where there is none.
+///
+/// # Errors
+/// The kernel's.
+pub fn folder(root: &Path, path: &Path) -> Result<Option<OwnedFd>> {
+    match resolve(&open_root(root)?, path, OFlag::O_PATH | OFlag::O_DIRECTORY) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
+        Err(errno) => {
+            Err(errno).with_context(|| format!("opening {} beneath {}", path.display(), root.display()))
+        }
+    }
+}
+
+/// A path of the builder that names an open folder itself, whatever its name has become.
+pub fn handle(folder: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()))
 }
 
 /// The content of a regular file beneath `root`; none where there is nothing.
@@ -102,6 +126,21 @@ mod tests {
         assert_eq!(read("/etc/climb"), None);
         assert_eq!(read("/etc/magic"), None);
         assert_eq!(read("/../secret"), None);
+    }
+
+    #[test]
+    fn folders_resolve_inside() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("usr/lib")).unwrap();
+        symlink("/usr", root.path().join("inside")).unwrap();
+        symlink("/proc", root.path().join("outside")).unwrap();
+        symlink("loop", root.path().join("loop")).unwrap();
+        let found = |path: &str| folder(root.path(), Path::new(path)).unwrap();
+        let lib = found("/inside/lib").unwrap();
+        assert_eq!(handle(&lib).read_link().unwrap(), root.path().canonicalize().unwrap().join("usr/lib"));
+        for none in ["/outside", "/loop", "/inside/none"] {
+            assert!(found(none).is_none(), "{none}");
+        }
     }
 
     #[test]

@@ -12,7 +12,8 @@ use nix::sys::stat::Mode;
 use super::fstab::{self, Entry};
 use super::root::Root;
 use super::survey::{Area, Filesystem, Survey};
-use super::{Device, MountOptions, beneath, check, grow, mount, mountinfo, root};
+use super::{Device, MountOptions, check, grow, mount, mountinfo, root};
+use crate::beneath;
 use crate::error::{Failure, Kind};
 
 /// What is mounted.
@@ -149,7 +150,7 @@ fn mount_beneath(entry: &Entry, area: &Area, target: &Path, mounted_already: boo
         check::check(area)?;
     }
     let folder = point(target, &entry.target)?;
-    if beneath::path_of(&folder)? == target {
+    if beneath::handle(&folder).read_link().context("asking where a folder is")? == target {
         bail!("{} is the root itself", entry.target.display());
     }
     let filesystem = area.filesystem();
@@ -160,12 +161,11 @@ fn mount_beneath(entry: &Entry, area: &Area, target: &Path, mounted_already: boo
 
 /// Opens a mount point beneath the root, and makes it where it is missing, as systemd would at boot.
 fn point(target: &Path, path: &Path) -> Result<OwnedFd> {
-    let root = beneath::open_root(target)?;
-    if let Some(folder) = beneath::folder(&root, path)? {
+    if let Some(folder) = beneath::folder(target, path)? {
         return Ok(folder);
     }
     let mut reached = PathBuf::from("/");
-    let mut parent = beneath::folder(&root, &reached)?.context("opening the root")?;
+    let mut parent = beneath::folder(target, &reached)?.context("opening the root")?;
     for component in path.components() {
         let name: &OsStr = match component {
             Component::RootDir | Component::CurDir => continue,
@@ -179,7 +179,7 @@ fn point(target: &Path, path: &Path) -> Result<OwnedFd> {
                 return Err(errno).with_context(|| format!("making {} in the image", reached.display()));
             }
         }
-        parent = beneath::folder(&root, &reached)?
+        parent = beneath::folder(target, &reached)?
             .with_context(|| format!("{} in the image is not a folder", reached.display()))?;
     }
     Ok(parent)

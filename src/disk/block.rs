@@ -6,8 +6,9 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _}
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use nix::errno::Errno;
 
-use super::wait;
+use super::{holders, wait};
 use crate::error::{Failure, Kind};
 use crate::sys;
 
@@ -99,6 +100,23 @@ impl Block {
         }
         known.sort_by_key(|partition| partition.number);
         Ok(known)
+    }
+
+    /// Makes the kernel forget a partition. Waits for those who only pass by, as udev and other tools that look at
+    /// every device do.
+    pub(super) fn forget(&self, disk: &File, number: u32) -> Result<()> {
+        let removing = || format!("removing {}", self.partition_node(number).display());
+        let gone = wait::until(wait::SETTLE, || match sys::partition_delete(disk.as_fd(), number) {
+            Ok(()) | Err(Errno::ENXIO) => Ok(Some(())),
+            Err(Errno::EBUSY) => Ok(None),
+            Err(errno) => Err(errno).with_context(removing),
+        })?;
+        gone.ok_or_else(|| {
+            let holders = holders::of_device(&self.partition_node(number));
+            let message = format!("it is still in use, {}", holders::sentence(&holders));
+            anyhow::Error::from(Failure::new(Kind::Disk, message).hint("end what holds it"))
+        })
+        .with_context(removing)
     }
 
     /// Waits until nobody has the device, or a filesystem on any of its partitions, for himself.

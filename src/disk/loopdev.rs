@@ -103,6 +103,11 @@ impl LoopDevice {
         })
     }
 
+    /// Lets go without waiting: the kernel detaches the file once its last user has gone.
+    pub(super) fn let_go(mut self) {
+        drop(self.attached.take());
+    }
+
     pub(super) fn block(&self) -> &Block {
         &self.block
     }
@@ -196,13 +201,7 @@ fn flush(device: &File) -> Result<()> {
 
 fn clear(block: &Block, device: &File) -> Result<()> {
     for partition in block.known()? {
-        match sys::partition_delete(device.as_fd(), partition.number) {
-            Ok(()) | Err(Errno::ENXIO) => {}
-            Err(errno) => {
-                let node = block.partition_node(partition.number);
-                return Err(errno).with_context(|| format!("removing {}", node.display()));
-            }
-        }
+        block.forget(device, partition.number)?;
     }
     match sys::loop_clear(device.as_fd()) {
         Ok(()) | Err(Errno::ENXIO) => Ok(()),

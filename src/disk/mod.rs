@@ -7,7 +7,6 @@
 //! device lets its file go when the process ends. What is left after a kill is nothing.
 
 use std::fs::File;
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,10 +16,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::{Failure, Kind};
 use crate::plan::{CleanlyClosed, Locator};
-use crate::sys;
 
 mod attach;
-mod beneath;
 mod block;
 mod check;
 mod close;
@@ -44,7 +41,7 @@ use block::Block;
 use loopdev::LoopDevice;
 
 pub use survey::{Area, Filesystem, Survey};
-pub use tool::{NEEDED, Needed, find as find_program};
+pub use tool::{NEEDED, Needed};
 
 /// An open disk: a device of this host.
 #[derive(Debug)]
@@ -123,16 +120,7 @@ impl Device {
             Self::Volume { block, added } => {
                 close::flush(&block.node)?;
                 let disk = block.open()?;
-                for number in added {
-                    match sys::partition_delete(disk.as_fd(), number) {
-                        Ok(()) | Err(Errno::ENXIO) => {}
-                        Err(errno) => {
-                            let node = block.partition_node(number);
-                            return Err(errno).with_context(|| format!("removing {}", node.display()));
-                        }
-                    }
-                }
-                Ok(())
+                added.into_iter().try_for_each(|number| block.forget(&disk, number))
             }
         }
     }
@@ -263,8 +251,15 @@ impl MountedRoot {
     fn abandon_inner(&mut self) -> Result<()> {
         let Some(device) = self.device.take() else { return Ok(()) };
         let unmounted = mount::unmount_all(&self.attached.target, true);
-        let released = device.release();
-        unmounted.and(released)
+        match (&unmounted, device) {
+            (Ok(()), device) => device.release(),
+            // Somebody holds it still: waiting for him is of no use.
+            (Err(_), Device::Loop(device)) => {
+                device.let_go();
+                unmounted
+            }
+            (Err(_), Device::Volume { .. }) => unmounted,
+        }
     }
 
     fn close(mut self) -> Result<ClosedDisk> {

@@ -102,7 +102,7 @@ pub(super) fn is_from(area: &Area, target: &Path) -> Result<()> {
 
 /// Unmounts what is at `point`, waiting a little for those who are about to let go; who holds it is named.
 pub(super) fn unmount(point: &Path) -> Result<()> {
-    let gone = wait::until(wait::SETTLE, || match nix::mount::umount2(point, MntFlags::UMOUNT_NOFOLLOW) {
+    let gone = wait::until(wait::BUSY, || match nix::mount::umount2(point, MntFlags::UMOUNT_NOFOLLOW) {
         Ok(()) => Ok(Some(())),
         Err(Errno::EBUSY) => Ok(None),
         Err(errno) => Err(errno).with_context(|| format!("unmounting {}", point.display())),
@@ -116,7 +116,7 @@ pub(super) fn unmount(point: &Path) -> Result<()> {
 /// Remounts a filesystem read-only: the kernel writes out everything and refuses while a file is open for writing.
 pub(super) fn read_only(point: &Path) -> Result<()> {
     let flags = FLAGS | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-    let gone = wait::until(wait::SETTLE, || {
+    let gone = wait::until(wait::BUSY, || {
         match nix::mount::mount(None::<&Path>, point, None::<&Path>, flags, None::<&Path>) {
             Ok(()) => Ok(Some(())),
             Err(Errno::EBUSY) => Ok(None),

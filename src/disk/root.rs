@@ -7,10 +7,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 
-use super::beneath;
 use super::fstab::{self, Entry};
 use super::mount::{Look, errno_of};
 use super::survey::{Area, Filesystem, Survey};
+use crate::beneath;
 use crate::error::{Failure, Kind};
 
 /// The type GUIDs of root partitions, x86-64 and arm64 (the UAPI group's Discoverable Partitions Specification).
@@ -218,10 +218,10 @@ fn subvolumes(target: &Path) -> Result<Vec<(String, Vec<Entry>)>> {
 
 /// The fstab of the root at a folder (empty where there is none), or `None` where the folder holds no root.
 pub(super) fn holds_root(folder: &Path) -> Result<Option<Vec<Entry>>> {
-    let root = beneath::open_root(folder)?;
-    let fstab = beneath::text(&root, Path::new("etc/fstab"))?.map(|text| fstab::parse(&text));
-    let named = beneath::text(&root, Path::new("etc/os-release"))?.is_some()
-        || beneath::text(&root, Path::new("usr/lib/os-release"))?.is_some()
+    let text = |path: &str| beneath::read_to_string(folder, Path::new(path));
+    let fstab = text("etc/fstab")?.map(|text| fstab::parse(&text));
+    let named = text("etc/os-release")?.is_some()
+        || text("usr/lib/os-release")?.is_some()
         // With /usr on a partition of its own, the link in /etc leads nowhere as yet.
         || (fstab.is_some() && folder.join("etc/os-release").is_symlink() && !folder.join("etc").is_symlink());
     Ok(named.then(|| fstab.unwrap_or_default()))

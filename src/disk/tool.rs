@@ -3,12 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result};
 
 use crate::error::{Failure, Kind};
+use crate::program::find;
 
 /// A program that the disk room may need, and the packages that hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,16 +72,6 @@ pub const NEEDED: &[Needed] = &[
     },
 ];
 
-/// Where a program is: `PATH`, then the administrator's folders that a user's `PATH` may lack.
-pub fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from))
-        .filter(|folder| folder.is_absolute())
-        .map(|folder| folder.join(program))
-        .find(|candidate| nix::unistd::access(candidate, nix::unistd::AccessFlags::X_OK).is_ok())
-}
-
 /// One run of a program, not yet started.
 #[derive(Debug)]
 pub(super) struct Tool {
@@ -129,7 +120,7 @@ impl Tool {
     /// filesystem check short; the bake unwinds after it.
     pub(super) fn run(self) -> Result<Done> {
         let line = self.line();
-        let path = find(self.program).ok_or_else(|| missing(self.program))?;
+        let path = find(OsStr::new(self.program)).ok_or_else(|| missing(self.program))?;
         tracing::debug!("running {line}");
         let mut child = Command::new(path)
             .args(&self.arguments)

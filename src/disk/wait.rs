@@ -7,6 +7,9 @@ use anyhow::Result;
 /// How long to wait for other users of a device to let go: udev's probes, a namespace being torn down.
 pub(super) const SETTLE: Duration = Duration::from_secs(5);
 
+/// How long to wait for a busy mount: what holds it is in our own mount namespace, and seldom on its way out.
+pub(super) const BUSY: Duration = Duration::from_secs(2);
+
 /// Asks `look` until it has an answer or the time is over. It is asked at least once.
 pub(super) fn until<T>(at_most: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
     let start = Instant::now();

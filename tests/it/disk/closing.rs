@@ -116,6 +116,26 @@ fn a_root_mounted_in_another_namespace_is_not_closed() {
     });
 }
 
+/// As udev's probes and `btrfs device scan` do at any moment.
+#[test]
+fn a_passing_look_at_the_partition_does_not_fail_a_close() {
+    if !has(&["sfdisk", "mkfs.ext4"]) {
+        return;
+    }
+    in_own_mounts(|| {
+        let image = image();
+        let root = mount(&image);
+        let look = fs::File::open(&root.areas()[0].node).unwrap();
+        let passing = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            drop(look);
+        });
+        root.provisioned().close().unwrap();
+        passing.join().unwrap();
+        assert!(loops_of(image.path()).is_empty());
+    });
+}
+
 #[test]
 fn dropping_leaves_nothing() {
     if !has(&["sfdisk", "mkfs.ext4"]) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use bakehouse::disk::find_program;
+use bakehouse::program::find;
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 
@@ -11,7 +11,7 @@ use super::{not_root, skipped};
 
 /// Whether the test runs as root, with the programs that it needs; if not it says why (see [`skipped`]).
 pub fn has(programs: &[&str]) -> bool {
-    let missing = programs.iter().find(|program| find_program(program).is_none());
+    let missing = programs.iter().find(|program| find(program.as_ref()).is_none());
     let missing = missing.map(|program| format!("no {program} on this host"));
     !skipped(not_root().or(missing.as_deref()))
 }
@@ -43,7 +43,7 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
 /// The same, with standard input.
 pub fn run_with(program: &str, arguments: &[&str], input: &str) -> String {
     use std::io::Write as _;
-    let path = find_program(program).unwrap_or_else(|| panic!("no {program} on this host"));
+    let path = find(program.as_ref()).unwrap_or_else(|| panic!("no {program} on this host"));
     let mut child = Command::new(path)
         .args(arguments)
         .stdin(std::process::Stdio::piped())
