@@ -5,7 +5,7 @@ use std::fs;
 use bakehouse::disk::Filesystem;
 use bakehouse::disk::loopdev::LoopDevice;
 
-use super::{mount, open};
+use super::{mount, open, options};
 use crate::support::host::{has, in_own_mounts, loops_of, own_mounts};
 use crate::support::images::Image;
 
@@ -81,9 +81,11 @@ fn copies(filesystem: Filesystem, mib: u64) {
         let all_mounted = std::sync::Barrier::new(AT_ONCE);
         at_once(|number| {
             own_mounts();
-            let root = mount(&images[number]);
-            fs::write(root.path().join("srv/number"), number.to_string()).unwrap();
+            let mounted = open(&images[number]).mount(&options(&images[number]));
+            // Reached by all, also by those that failed: the others would wait for ever.
             all_mounted.wait();
+            let root = mounted.unwrap();
+            fs::write(root.path().join("srv/number"), number.to_string()).unwrap();
             root.provisioned().close().unwrap();
         });
         for (number, image) in images.iter().enumerate() {
