@@ -3,17 +3,28 @@
 use super::api::Api;
 use super::explain::{Trouble, explain};
 
-impl Api {
-    /// Begins to detach a volume from an instance. False where it is not attached, or gone.
-    pub(super) async fn detach_volume(&self, volume: &str, instance: &str) -> Result<bool, Trouble> {
-        let call = self.ec2.detach_volume().volume_id(volume).instance_id(instance);
-        match call.send().await.map_err(|error| explain("ec2:DetachVolume", &self.region, error)) {
-            Err(trouble) if not_attached(&trouble) => Ok(false),
-            other => other.map(|_| true),
-        }
-    }
+/// What came of asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detaching {
+    /// The instance was told to let go.
+    Begun,
+    /// It was not attached, or is being detached already.
+    Not,
+    /// There is no such volume.
+    Gone,
 }
 
-fn not_attached(trouble: &Trouble) -> bool {
-    trouble.is(&["IncorrectState", "InvalidAttachment.NotFound", "InvalidVolume.NotFound"])
+impl Api {
+    /// Begins to detach a volume from an instance.
+    pub(super) async fn detach_volume(&self, volume: &str, instance: &str) -> Result<Detaching, Trouble> {
+        let call = self.ec2.detach_volume().volume_id(volume).instance_id(instance);
+        match call.send().await.map_err(|error| explain("ec2:DetachVolume", &self.region, error)) {
+            Ok(_) => Ok(Detaching::Begun),
+            Err(trouble) if trouble.is(&["IncorrectState", "InvalidAttachment.NotFound"]) => {
+                Ok(Detaching::Not)
+            }
+            Err(trouble) if trouble.is(&["InvalidVolume.NotFound"]) => Ok(Detaching::Gone),
+            Err(trouble) => Err(trouble),
+        }
+    }
 }

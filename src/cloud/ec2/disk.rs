@@ -1,6 +1,7 @@
 //! A bake's disk: a volume made of the base's snapshot, attached to this instance, and let go again.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -8,6 +9,7 @@ use super::Ec2;
 use super::api::filter;
 use super::attach_volume::{name_is_refused, name_is_taken};
 use super::create_volume::NewVolume;
+use super::detach_volume::Detaching;
 use super::device_names::{self, DeviceName};
 use super::explain::Trouble;
 use super::retry::{insist, insist_looking};
@@ -188,11 +190,11 @@ impl Ec2 {
     pub(super) async fn detach(&self, volume: &str, instance: &str) -> Result<()> {
         let doing = || format!("detaching {volume} from {instance}");
         let call = || self.api.detach_volume(volume, instance);
-        let attached =
-            insist(self.effort(None), call).await.map_err(Trouble::into_error).with_context(doing)?;
-        if attached {
-            let patience =
-                Patience { visible: self.settings.lookup, ..self.patience(self.settings.attachment) };
+        let asked = insist(self.effort(None), call).await.map_err(Trouble::into_error).with_context(doing)?;
+        if asked != Detaching::Gone {
+            let usual = self.patience(self.settings.attachment);
+            let first = if asked == Detaching::Begun { usual.first } else { Duration::ZERO };
+            let patience = Patience { first, visible: self.settings.lookup, ..usual };
             let waiting = self.watcher.wait(Sort::Volume, volume, patience, |seen| detached(seen, instance));
             waiting.await.with_context(doing)?;
         }

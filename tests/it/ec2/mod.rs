@@ -120,6 +120,7 @@ fn settings(standin: &Standin, folder: &Path) -> Settings {
         device_locks: folder.join("devices"),
         call: Duration::from_secs(20),
         tries: 3,
+        attachment: Duration::from_secs(30),
         visible: Duration::from_secs(5),
         lookup: Duration::from_secs(1),
         first: Duration::from_millis(50),

@@ -77,7 +77,10 @@ async fn a_base_is_found_by_id_name_parameter_and_snapshot() {
     let file = bench.folder.path().join("base.raw");
     let old = json!({"name": "base-0", "created": 1_600_000_000, "tags": {}});
     bench.standin.seed(&file, old);
-    bench.standin.seed(&file, json!({"name": "base-9", "owner": "999999999999"}));
+    bench.standin.seed(
+        &file,
+        json!({"name": "base-9", "owner": "999999999999", "boot_mode": "uefi", "uefi_data": "QU1aTlVFRkk="}),
+    );
     bench.standin.parameter("/base/newest", &bench.ami);
     let by_id = bench.base().await;
     assert_eq!((by_id.size, by_id.version.as_deref()), (GIB, Some("base-1.0")));
@@ -92,6 +95,7 @@ async fn a_base_is_found_by_id_name_parameter_and_snapshot() {
     assert_eq!(by_name, by_id, "the newest of this account's");
     let other = bench.cloud.find_base(&named(Some("999999999999"))).await.unwrap();
     assert_eq!(other.name.as_deref(), Some("base-9"));
+    assert!(other.inherited["UefiData"].is_null(), "told to the owner alone: no reason to fail");
     let parameter = BaseSelector::Parameter("/base/newest".into());
     assert_eq!(bench.cloud.find_base(&parameter).await.unwrap(), by_id);
     let snapshot =
@@ -158,7 +162,7 @@ async fn eight_disks_at_once_share_no_device() {
     let journals: Vec<_> = (0..8).map(|n| bench.journal(&format!("bake-{n}"))).collect();
     let plans: Vec<_> = (0..8).map(|n| disk_plan(&format!("bake-{n}"))).collect();
     let one = |n: usize| {
-        let cloud = if n % 2 == 0 { &bench.cloud } else { &other };
+        let cloud = if n.is_multiple_of(2) { &bench.cloud } else { &other };
         cloud.make_disk(&plans[n], &base, &journals[n], &bench.stop)
     };
     let disks = tokio::join!(one(0), one(1), one(2), one(3), one(4), one(5), one(6), one(7));
@@ -176,7 +180,7 @@ async fn eight_disks_at_once_share_no_device() {
     let calls = bench.cloud.calls();
     assert!(calls["DescribeVolumes"] < 4 * 8, "waits share their calls: {calls:?}");
     for (n, disk) in disks.iter().enumerate() {
-        let cloud = if n % 2 == 0 { &bench.cloud } else { &other };
+        let cloud = if n.is_multiple_of(2) { &bench.cloud } else { &other };
         cloud.release_disk(disk, &journals[n]).await.unwrap();
         assert_eq!(journals[n].owned(), []);
     }
