@@ -128,9 +128,8 @@ impl Foundation {
             .run(stop, &mut |_| {})
             .context("making the root's filesystem")?;
 
-        let folder =
-            tempfile::Builder::new().prefix("bakehouse-root-").tempdir().context("making a folder")?;
-        let root = folder.path();
+        let folder = MountPoint::new()?;
+        let root = folder.0.as_path();
         // Barriers off: this disk is worth nothing until it is whole, and one sync at the end makes it so.
         let mounted = Mounted::new(root, Some(&root_node), "ext4", Some("nobarrier"))?;
         self.bootstrap(root, stop, tell)?;
@@ -144,6 +143,25 @@ impl Foundation {
         stop.check()?;
         tell("closing the root");
         mounted.unmount()
+    }
+}
+
+/// An empty folder to mount on. It is removed as one, never with what may still be mounted there.
+#[derive(Debug)]
+struct MountPoint(PathBuf);
+
+impl MountPoint {
+    fn new() -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("bakehouse-root-").tempdir();
+        Ok(Self(folder.context("making a folder to mount on")?.keep()))
+    }
+}
+
+impl Drop for MountPoint {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir(&self.0) {
+            tracing::warn!("removing {}: {error}", self.0.display());
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! All integration tests are one binary, a module a subject: linking against the AWS SDK is slow.
 
+mod boot;
 mod disk;
 mod ec2;
+mod local;
 mod sandbox;
 mod standin;
 mod support;

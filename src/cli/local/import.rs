@@ -44,6 +44,9 @@ pub struct Args {
 struct Info {
     format: String,
     backing_filename: Option<String>,
+    /// Bytes that it takes on its filesystem: at least so much is in it.
+    #[serde(default)]
+    actual_size: u64,
     #[serde(default)]
     format_specific: serde_json::Value,
 }
@@ -60,7 +63,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         description: args.description.clone(),
         tags: args.tags.iter().cloned().collect::<BTreeMap<_, _>>(),
         boot_mode: args.boot_mode.clone(),
-        provenance: Provenance::new(Origin::Import, Some(args.file.display().to_string())),
+        provenance: Provenance::new(Origin::Import, Some(local_file(&args.file)?.display().to_string())),
     };
     let (file, format) = (args.file.clone(), args.format.clone());
     let stop = context.stop.clone();
@@ -68,20 +71,21 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     let record = block_on(context, async move {
         let work = move || {
             store.name_free(&image.name)?;
-            let format = read_format(&file, format, &stop)?;
-            store.add(image, |target| convert(&file, &format, target, &stop))
+            let info = look(&file, format, &stop)?;
+            store.check_room(info.actual_size, &file)?;
+            store.add(image, |target| convert(&file, &info.format, target, &stop))
         };
         tokio::task::spawn_blocking(work).await.context("waiting for the import")?
     })?;
     super::print_image(context.output, &record)
 }
 
-/// The file's format, once it is sure that reading it reads nothing else: a file that somebody else made may name
+/// What the file is, once it is sure that reading it reads nothing else: a file that somebody else made may name
 /// any file of this host as its backing file, and the image would hold a copy of it.
-fn read_format(file: &Path, said: Option<String>, stop: &Stop) -> Result<String> {
+fn look(file: &Path, said: Option<String>, stop: &Stop) -> Result<Info> {
     let metadata = std::fs::metadata(file)
         .with_context(|| Failure::new(Kind::Base, format!("reading {}", file.display())))?;
-    if metadata.is_dir() || metadata.len() == 0 && metadata.is_file() {
+    if metadata.is_dir() || (metadata.len() == 0 && metadata.is_file()) {
         return Err(
             Failure::new(Kind::Base, format!("{} is no disk image: it is empty", file.display())).into()
         );
@@ -97,7 +101,7 @@ fn read_format(file: &Path, said: Option<String>, stop: &Stop) -> Result<String>
     check(&text, file)
 }
 
-fn check(info: &str, file: &Path) -> Result<String> {
+fn check(info: &str, file: &Path) -> Result<Info> {
     let info: Info = serde_json::from_str(info).context("reading what qemu-img says")?;
     let elsewhere = info.backing_filename.as_deref().or_else(|| {
         let data = info.format_specific.get("data")?;
@@ -113,7 +117,7 @@ fn check(info: &str, file: &Path) -> Result<String> {
     if info.format == "vmdk" {
         vmdk_stands_alone(&info.format_specific, file)?;
     }
-    Ok(info.format)
+    Ok(info)
 }
 
 /// A vmdk may be a mere list of files; only its own may be read.
@@ -159,7 +163,7 @@ mod tests {
     use super::*;
 
     fn checked(info: &str) -> Result<String, String> {
-        check(info, Path::new("/d/disk.vmdk")).map_err(|error| error.to_string())
+        check(info, Path::new("/d/disk.vmdk")).map(|info| info.format).map_err(|error| error.to_string())
     }
 
     #[test]

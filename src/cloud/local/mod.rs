@@ -160,6 +160,15 @@ impl Store {
         added
     }
 
+    /// # Errors
+    /// [`Kind::Host`] when the store's filesystem has less than `bytes` for `what`, with the figures.
+    pub fn check_room(&self, bytes: u64, what: &Path) -> Result<()> {
+        self.make_folders()?;
+        let folder = self.disks_folder();
+        let folder = File::open(&folder).with_context(|| format!("opening {}", folder.display()))?;
+        copy::check_room(&folder, bytes, what)
+    }
+
     /// Removes an image and its snapshot.
     ///
     /// # Errors

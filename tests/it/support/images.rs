@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bakehouse::disk::Filesystem;
 use bakehouse::disk::loopdev::LoopDevice;
-use nix::mount::MsFlags;
+use nix::mount::{MntFlags, MsFlags};
 
 use super::host::{loops_of, run, run_with};
 
@@ -130,9 +130,22 @@ impl Drop for Image {
 }
 
 /// Mounts, works, unmounts; for making images, without the code under test.
+///
+/// When `work` panics, the mount and all that is mounted below it come off first: whoever made the target may
+/// remove it with all that is in it.
 pub fn mounted<T>(node: &Path, kind: &str, options: &str, target: &Path, work: impl FnOnce(&Path) -> T) -> T {
+    struct Mounted<'t>(&'t Path);
+    impl Drop for Mounted<'_> {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                nix::mount::umount2(self.0, MntFlags::MNT_DETACH).expect("taking a mount off");
+            }
+        }
+    }
     nix::mount::mount(Some(node), target, Some(kind), MsFlags::empty(), Some(options)).unwrap();
+    let guard = Mounted(target);
     let result = work(target);
+    drop(guard);
     nix::mount::umount(target).unwrap();
     result
 }

@@ -1,5 +1,6 @@
 //! What the tests of several subjects share.
 
+pub mod bases;
 pub mod host;
 pub mod images;
 pub mod standin;
