@@ -4,6 +4,7 @@
 //! failure end by the same road, [`settle`], which releases in reverse order whatever the journal still owns.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -30,6 +31,8 @@ pub struct Kitchen<'a> {
     pub cache: &'a Path,
     /// Folder of the mount points (a tmpfs: empty folders alone, gone at a reboot).
     pub work: PathBuf,
+    /// How long a device node may take to appear once its volume is attached.
+    pub device_wait: Duration,
     /// What happens on failure.
     pub on_error: OnError,
     /// A shell in the root before it is closed.

@@ -16,9 +16,6 @@ use crate::provision::Provisioning;
 use crate::report::result::{Baked, rounded, seconds};
 use crate::sandbox::Sandbox;
 
-/// How long a device node may take to appear once its volume is attached.
-const DEVICE_WAIT: Duration = Duration::from_secs(60);
-
 /// What was found in the root once it was provisioned.
 #[derive(Debug)]
 pub struct Contents {
@@ -62,7 +59,7 @@ impl Kitchen<'_> {
 
     pub(super) fn open(&self, volume: &DiskHandle) -> Result<Disk> {
         self.stop.check()?;
-        blocking(|| Disk::open(&volume.locator, DEVICE_WAIT))
+        blocking(|| Disk::open(&volume.locator, self.device_wait))
     }
 
     pub(super) fn mount(&self, disk: Disk, plan: &Plan) -> Result<MountedRoot> {

@@ -100,6 +100,7 @@ fn kitchen<'a>(context: &'a Context, args: &Args, cloud: &'a dyn Cloud) -> Kitch
         state: &context.settings.state,
         cache: &context.settings.cache,
         work: PathBuf::from("/run/bakehouse"),
+        device_wait: context.settings.deadlines.device(),
         on_error: args.on_error,
         shell: args.shell,
     }

@@ -15,7 +15,7 @@ pub async fn connect(context: &Context) -> Result<Box<dyn Cloud>> {
     };
     context.reporter.phase("cloud", &format!("{shown}: {why}"));
     Ok(match name {
-        CloudName::Ec2 => Box::new(crate::cloud::ec2::Ec2::connect(Default::default()).await?),
+        CloudName::Ec2 => Box::new(crate::cloud::ec2::Ec2::connect(context.settings.deadlines.ec2()).await?),
         CloudName::Local => Box::new(crate::cloud::local::Store::open(&context.settings.store)?),
     })
 }

@@ -12,6 +12,7 @@ use crate::stop::Stop;
 
 pub mod bake;
 pub mod clouds;
+pub mod deadlines;
 pub mod gc;
 pub mod images;
 pub mod local;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
+use super::deadlines::Deadlines;
 use crate::error::{Failure, Kind};
 
 /// Which cloud.
@@ -57,6 +58,9 @@ pub struct Common {
         hide_env_values = true
     )]
     pub output: Output,
+    /// A deadline, as volume=5m; repeatable [default: those of docs/reliability.md]
+    #[arg(long = "deadline", global = true, value_name = "NAME=TIME")]
+    pub deadlines: Vec<String>,
     /// More on standard error (twice: the SDK's own log too)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -75,13 +79,15 @@ pub struct ConfigFile {
     cache: Option<PathBuf>,
     logs: Option<PathBuf>,
     creator: Option<String>,
+    #[serde(default)]
+    deadlines: Deadlines,
 }
 
 impl ConfigFile {
     /// Reads a file's text.
     pub fn parse(text: &str, name: &Path) -> Result<Self> {
         toml::from_str(text).map_err(|error| {
-            let hint = "keys are: cloud, store, state, cache, logs, creator";
+            let hint = "keys are: cloud, store, state, cache, logs, creator, deadlines";
             Failure::new(Kind::Recipe, format!("reading the settings of {}: {error}", name.display()))
                 .hint(hint)
                 .into()
@@ -105,6 +111,7 @@ impl ConfigFile {
             cache: self.cache.or(other.cache),
             logs: self.logs.or(other.logs),
             creator: self.creator.or(other.creator),
+            deadlines: self.deadlines.or(other.deadlines),
         }
     }
 }
@@ -124,6 +131,8 @@ pub struct Settings {
     pub logs: PathBuf,
     /// Who bakes, for the tag `creator`.
     pub creator: String,
+    /// The deadlines that somebody set.
+    pub deadlines: Deadlines,
 }
 
 impl Settings {
@@ -145,6 +154,9 @@ impl Settings {
             std::path::absolute(&chosen).with_context(|| format!("making {} absolute", chosen.display()))
         };
         let creator = std::env::var("BAKEHOUSE_CREATOR").ok().or(file.creator);
+        let deadlines = Deadlines::of_flags(&common.deadlines)?
+            .or(Deadlines::of_environment(|name| std::env::var(name).ok())?)
+            .or(file.deadlines);
         Ok(Self {
             cloud: common.cloud.or(file.cloud),
             store: folder(&common.store, file.store, "/var/lib/bakehouse/store")?,
@@ -152,6 +164,7 @@ impl Settings {
             cache: folder(&common.cache, file.cache, "/var/cache/bakehouse")?,
             logs: folder(&common.logs, file.logs, "/var/log/bakehouse")?,
             creator: creator.unwrap_or_else(login_name),
+            deadlines,
         })
     }
 }
@@ -191,6 +204,7 @@ mod tests {
             cache: None,
             logs: None,
             output: Output::Text,
+            deadlines: Vec::new(),
             verbose: 0,
             quiet: false,
         }
