@@ -25,6 +25,7 @@ mod resolver;
 mod root;
 mod run;
 mod seccomp;
+mod self_test;
 mod stage1;
 mod syscalls;
 mod terminal;
@@ -42,6 +43,7 @@ pub use caps::KEPT as KEPT_CAPABILITIES;
 pub use cgroup::sweep;
 pub use egress::{REFUSED_V4, REFUSED_V6};
 pub use host::{Wall, walls};
+pub use self_test::self_test;
 
 /// The hidden word by which this binary is executed again.
 const HELPER: &str = "__sandbox";
@@ -142,7 +144,9 @@ pub type Builtin = (&'static str, fn(serde_json::Value) -> Result<()>);
 /// Must be the first thing in `main`, before any thread.
 pub fn entry(builtins: &[Builtin]) {
     if std::env::args_os().nth(1).is_some_and(|word| word == HELPER) {
-        stage1::main(builtins);
+        let mut all = vec![(self_test::NAME, self_test::look_around as fn(serde_json::Value) -> Result<()>)];
+        all.extend_from_slice(builtins);
+        stage1::main(&all);
     }
 }
 

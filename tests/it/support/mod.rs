@@ -3,6 +3,8 @@
 pub mod bases;
 pub mod host;
 pub mod images;
+pub mod metadata;
+pub mod roots;
 pub mod standin;
 
 /// Whether this test cannot run here: `why` is then printed. In CI (`CI` set) nothing is skipped silently.
