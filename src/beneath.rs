@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -24,8 +24,8 @@ fn open_root(root: &Path) -> Result<OwnedFd> {
         .with_context(|| format!("opening the root {}", root.display()))
 }
 
-/// Resolves `path` as a process would that has `root` as its `/`.
-fn resolve(root: &OwnedFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+/// Resolves `path` as a process would that has `root` as its `/`. `O_CLOEXEC` is added to the flags.
+pub(crate) fn resolve(root: BorrowedFd<'_>, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(flags | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -48,7 +48,7 @@ pub fn open(root: &Path, path: &Path) -> Result<Option<File>> {
     let what = || format!("opening {} beneath {}", path.display(), root.display());
     // Without O_NONBLOCK opening a pipe would wait for a writer for ever.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = match resolve(&open_root(root)?, path, flags) {
+    let file = match resolve(open_root(root)?.as_fd(), path, flags) {
         Ok(fd) => File::from(fd),
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
         Err(errno) => return Err(errno).with_context(what),
@@ -64,7 +64,7 @@ pub fn open(root: &Path, path: &Path) -> Result<Option<File>> {
 /// # Errors
 /// The kernel's.
 pub fn folder(root: &Path, path: &Path) -> Result<Option<OwnedFd>> {
-    match resolve(&open_root(root)?, path, OFlag::O_PATH | OFlag::O_DIRECTORY) {
+    match resolve(open_root(root)?.as_fd(), path, OFlag::O_PATH | OFlag::O_DIRECTORY) {
         Ok(folder) => Ok(Some(folder)),
         Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
         Err(errno) => {

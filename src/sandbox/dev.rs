@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mkdirat, mknodat, stat};
 use nix::unistd::symlinkat;
 
-use super::beneath;
+use super::own;
 use super::root::Root;
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID};
 
@@ -75,7 +75,7 @@ fn builders_node(dev: &OwnedFd, device: &Path) -> Result<()> {
     if kind != SFlag::S_IFBLK && kind != SFlag::S_IFCHR {
         bail!("{} is not a device", device.display());
     }
-    let mut own = beneath::Own::default();
+    let mut own = own::Own::default();
     own.add(dev.as_fd())?;
     let folder = own
         .folder(dev.as_fd(), folder)?

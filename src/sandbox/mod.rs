@@ -10,7 +10,6 @@
 //! `root`, `dev` and `proc`, the resolver in `resolver`, capabilities in `caps`, system calls in `seccomp` and
 //! `syscalls`, the network in `egress`, limits in `cgroup`.
 
-mod beneath;
 mod caps;
 mod cgroup;
 mod dev;
@@ -18,6 +17,7 @@ mod egress;
 mod host;
 mod init;
 mod lines;
+mod own;
 mod payload;
 mod placeholder;
 mod proc;

@@ -3,7 +3,6 @@
 //! Made and removed outside the sandbox, through the root as the caller has it mounted, by name beneath it and
 //! only if it is still the very file or folder that was made.
 
-use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
@@ -13,7 +12,7 @@ use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::{beneath, resolver, root};
+use super::{own, resolver, root};
 
 /// The placeholders made for a run.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ impl Placeholders {
         }
         if resolver_wanted {
             // Without an /etc the set-up inside says so.
-            if let Ok(etc) = beneath::open_folder(root.as_fd(), Path::new("etc")) {
+            if let Ok(etc) = own::open_folder(root.as_fd(), Path::new("etc")) {
                 placeholders.add(etc, "resolv.conf", UnlinkatFlags::NoRemoveDir)?;
             }
         }
@@ -67,7 +66,7 @@ impl Placeholders {
                 openat(&folder, name, flags, Mode::from_bits_truncate(0o644)).with_context(context)?
             }
         };
-        let found = fstat(&File::from(made)).with_context(context)?;
+        let found = fstat(made).with_context(context)?;
         self.made.push(Placeholder {
             folder,
             name: name.to_owned(),

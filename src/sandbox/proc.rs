@@ -11,8 +11,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 
-use super::beneath;
 use super::root::{Root, is_folder};
+use crate::beneath::resolve;
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
 
 /// Hidden in /proc: memory and addresses of the kernel, its log, its keys, what every process of the machine
@@ -113,7 +113,7 @@ impl Cover {
     /// Covers an entry of a mounted filesystem, if it is there.
     fn hide(&self, of: &OwnedFd, entry: &Path) -> Result<()> {
         let context = || format!("hiding {}", entry.display());
-        let place = match beneath::open(of.as_fd(), entry, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
+        let place = match resolve(of.as_fd(), entry, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
             Ok(place) => place,
             Err(Errno::ENOENT) => return Ok(()),
             Err(errno) => return Err(errno).with_context(context),
@@ -129,7 +129,7 @@ impl Cover {
 /// Binds a folder, or a file that somebody may write to, over itself, read-only.
 fn make_read_only(of: &OwnedFd, entry: &Path) -> Result<()> {
     let context = || format!("making {} read-only", entry.display());
-    let place = beneath::open(of.as_fd(), entry, OFlag::O_PATH | OFlag::O_NOFOLLOW).with_context(context)?;
+    let place = resolve(of.as_fd(), entry, OFlag::O_PATH | OFlag::O_NOFOLLOW).with_context(context)?;
     let writable = fstat(&place).with_context(context)?.st_mode & 0o222 != 0;
     if !is_folder(place.as_fd())? && !writable {
         return Ok(());

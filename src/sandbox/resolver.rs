@@ -15,8 +15,8 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 
-use super::beneath;
 use super::root::Root;
+use crate::beneath::resolve;
 use crate::error::{Failure, Kind};
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
 
@@ -28,7 +28,7 @@ const LINKS: usize = 40;
 /// Makes `content` visible there.
 pub(super) fn provide(root: &Root, content: &[u8]) -> Result<()> {
     let path = Path::new(PATH);
-    match beneath::open(root.mount.as_fd(), path, OFlag::O_PATH) {
+    match resolve(root.mount.as_fd(), path, OFlag::O_PATH) {
         Ok(place) => {
             let kind = fstat(&place).context("looking at /etc/resolv.conf")?.st_mode & SFlag::S_IFMT.bits();
             if kind != SFlag::S_IFREG.bits() {
@@ -40,12 +40,11 @@ pub(super) fn provide(root: &Root, content: &[u8]) -> Result<()> {
             if make_at_end(root, content)? {
                 return Ok(());
             }
-            let link = beneath::open(root.mount.as_fd(), path, OFlag::O_PATH | OFlag::O_NOFOLLOW).map_err(
-                |errno| {
+            let link =
+                resolve(root.mount.as_fd(), path, OFlag::O_PATH | OFlag::O_NOFOLLOW).map_err(|errno| {
                     anyhow::Error::from(errno)
                         .context(Failure::new(Kind::Base, "the root has no /etc for the resolver"))
-                },
-            )?;
+                })?;
             bind_over(root, &link, content)
         }
         Err(errno) => Err(errno).context("opening /etc/resolv.conf"),

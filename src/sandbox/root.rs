@@ -14,7 +14,8 @@ use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
 use nix::unistd::{chdir, fchdir, pivot_root};
 
 use super::wire::Spec;
-use super::{Bind, beneath, dev, proc, resolver};
+use super::{Bind, dev, own, proc, resolver};
+use crate::beneath::resolve;
 use crate::error::{Failure, Kind};
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
 
@@ -27,7 +28,7 @@ pub(super) struct Root {
     /// The root's mount, attached.
     pub(super) mount: OwnedFd,
     /// The sandbox's own filesystems in it.
-    pub(super) own: beneath::Own,
+    pub(super) own: own::Own,
     /// A tmpfs that goes with the old root; what is bound from it stays.
     pub(super) scratch: OwnedFd,
 }
@@ -36,7 +37,7 @@ impl Root {
     /// Attaches a mount at a folder of the root, itself not a link.
     pub(super) fn attach_at(&self, path: &str, mount: &OwnedFd) -> Result<()> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
-        let place = beneath::open(self.mount.as_fd(), Path::new(path), flags).map_err(|errno| {
+        let place = resolve(self.mount.as_fd(), Path::new(path), flags).map_err(|errno| {
             anyhow::Error::from(errno).context(
                 Failure::new(Kind::Base, format!("the root's /{path} is no folder")).hint(
                     "the base must hold a whole system: /dev, /proc, /sys, /run and /tmp are folders in it",
@@ -84,7 +85,7 @@ fn build(spec: &Spec) -> Result<Root> {
         .context("opening /sys")?;
     mount::attach(scratch.as_fd(), sys.as_fd()).context("attaching a tmpfs")?;
 
-    let mut root = Root { mount, own: beneath::Own::default(), scratch };
+    let mut root = Root { mount, own: own::Own::default(), scratch };
     dev::mount_dev(&mut root, &spec.run.devices)?;
     proc::mount_proc(&root)?;
     proc::mount_sys(&root)?;
@@ -101,7 +102,7 @@ fn own_tmpfs(root: &mut Root, path: &str, mode: &std::ffi::CStr) -> Result<Owned
     let mount = mount::new_filesystem(c"tmpfs", &[(c"mode", mode)], NOSUID | NODEV)
         .with_context(|| format!("making a tmpfs for /{path}"))?;
     // Followed where it is a link: it stays beneath the root.
-    let place = beneath::open_folder(root.mount.as_fd(), Path::new(path)).map_err(|errno| {
+    let place = own::open_folder(root.mount.as_fd(), Path::new(path)).map_err(|errno| {
         anyhow::Error::from(errno).context(Failure::new(Kind::Base, format!("the root has no /{path}")))
     })?;
     mount::attach(mount.as_fd(), place.as_fd()).with_context(|| format!("mounting /{path}"))?;
@@ -130,7 +131,7 @@ fn attach_bind(root: &Root, bind: &Bind, mount: &OwnedFd) -> Result<()> {
     let place = if is_folder {
         root.own.folder(root.mount.as_fd(), &bind.target)?.ok_or_else(missing)?
     } else {
-        match beneath::open(root.mount.as_fd(), &bind.target, OFlag::O_PATH) {
+        match resolve(root.mount.as_fd(), &bind.target, OFlag::O_PATH) {
             Ok(place) => place,
             Err(Errno::ENOENT) => {
                 let (Some(parent), Some(name)) = (bind.target.parent(), bind.target.file_name()) else {

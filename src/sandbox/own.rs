@@ -1,29 +1,19 @@
-//! Paths of an image, resolved beneath its root by the kernel (`openat2`, `RESOLVE_IN_ROOT`): an absolute link
-//! or `..` of the image leads nowhere else.
+//! The sandbox's own filesystems in a root: in these alone it makes what is missing. Paths are resolved beneath
+//! the root ([`crate::beneath`]).
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fstat, mkdirat};
 
-/// Opens `path` beneath `root`, following links beneath it. `O_CLOEXEC` is added.
-pub(super) fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
-    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-    loop {
-        // EAGAIN: something was renamed meanwhile, and the kernel could not be sure.
-        match openat2(root, path, how) {
-            Err(Errno::EAGAIN | Errno::EINTR) => {}
-            other => return other,
-        }
-    }
-}
+use crate::beneath::resolve;
 
 /// Opens a folder beneath `root`, `O_PATH`.
 pub(super) fn open_folder(root: BorrowedFd<'_>, path: &Path) -> nix::Result<OwnedFd> {
-    open(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY)
+    resolve(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY)
 }
 
 /// The filesystems that are the sandbox's own: in these alone something may be made.
