@@ -124,7 +124,9 @@ fn known() -> String {
 }
 
 fn wrong(message: String) -> anyhow::Error {
-    Failure::new(Kind::Usage, message).hint("write --deadline volume=5m, or BAKEHOUSE_DEADLINE_VOLUME=5m").into()
+    Failure::new(Kind::Usage, message)
+        .hint("write --deadline volume=5m, or BAKEHOUSE_DEADLINE_VOLUME=5m")
+        .into()
 }
 
 #[cfg(test)]
@@ -158,7 +160,8 @@ mod tests {
 
     #[test]
     fn what_is_no_deadline_is_refused_with_the_known_ones() {
-        for (flag, word) in [("volum=1s", "attachment ("), ("volume=soon", "volume"), ("volume", "NAME=TIME")] {
+        for (flag, word) in [("volum=1s", "attachment ("), ("volume=soon", "volume"), ("volume", "NAME=TIME")]
+        {
             let error = Deadlines::of_flags(&[flag.to_owned()]).unwrap_err();
             assert_eq!(crate::error::kind_of(&error), Kind::Usage);
             assert!(error.to_string().contains(word), "{error}");

@@ -39,12 +39,14 @@ impl Inventory {
     }
 }
 
-/// Where rpm keeps its database, by age: rpm 4.18 and later of Fedora, and everything before and besides.
-const RPM_DATABASES: [&str; 4] = [
+/// Where rpm keeps its database: Fedora's since 36, the others', by age, and Debian's own rpm's.
+const RPM_DATABASES: [&str; 6] = [
     "usr/lib/sysimage/rpm/rpmdb.sqlite",
     "var/lib/rpm/rpmdb.sqlite",
     "var/lib/rpm/Packages.db",
     "var/lib/rpm/Packages",
+    "root/.rpmdb/rpmdb.sqlite",
+    "root/.rpmdb/Packages",
 ];
 
 /// The packages installed in the sandbox's root: dpkg's by reading its status file, rpm's by asking the root's

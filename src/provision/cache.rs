@@ -124,9 +124,8 @@ impl InUse {
         )?;
         file.set_permissions(std::fs::Permissions::from_mode(0o444))?;
         let digest = digest_of(file)?;
-        let name = format!("{digest}");
-        std::fs::rename(&from, self.home.join("files").join(&name))?;
-        self.keep_name(inner, &name)
+        std::fs::rename(&from, self.home.join("files").join(&digest))?;
+        self.keep_name(inner, &digest)
     }
 
     fn keep_name(&self, inner: &Path, digest: &str) -> Result<()> {
@@ -135,11 +134,11 @@ impl InUse {
         }
         let names = self.home.join("names");
         let name = names.join(inner);
-        if let Some(folder) = name.parent() {
-            if DirBuilder::new().recursive(true).mode(0o755).create(folder).is_err() {
-                // A file is known by the name that is a folder's now. Nothing is lost: the file is kept.
-                return Ok(());
-            }
+        if let Some(folder) = name.parent()
+            && DirBuilder::new().recursive(true).mode(0o755).create(folder).is_err()
+        {
+            // A file is known by the name that is a folder's now. Nothing is lost: the file is kept.
+            return Ok(());
         }
         let depth = inner.components().count();
         let target: PathBuf = std::iter::repeat_n("..", depth).collect();
@@ -179,10 +178,10 @@ fn sweep(work: &Path) {
         if young || here.as_ref().ok() != Some(&meta.dev()) {
             continue;
         }
-        if Flock::lock(folder, FlockArg::LockExclusiveNonblock).is_ok() {
-            if let Err(error) = std::fs::remove_dir_all(&path) {
-                tracing::debug!("removing {}: {error}", path.display());
-            }
+        if Flock::lock(folder, FlockArg::LockExclusiveNonblock).is_ok()
+            && let Err(error) = std::fs::remove_dir_all(&path)
+        {
+            tracing::debug!("removing {}: {error}", path.display());
         }
     }
 }

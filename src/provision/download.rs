@@ -20,10 +20,10 @@ const SILENCE: u64 = 60;
 /// # Errors
 /// [`Kind::Step`]: the server's answer, or another content than expected; that stopping was asked for.
 pub(super) fn fetch(url: &str, sha256: &str, target: &Path, stop: &Stop) -> Result<()> {
-    if let Ok(file) = std::fs::File::open(target) {
-        if digest_of(file).is_ok_and(|digest| digest.eq_ignore_ascii_case(sha256)) {
-            return Ok(());
-        }
+    if let Ok(file) = std::fs::File::open(target)
+        && digest_of(file).is_ok_and(|digest| digest.eq_ignore_ascii_case(sha256))
+    {
+        return Ok(());
     }
     if !url.starts_with("https://") {
         let failure = Failure::new(Kind::Recipe, format!("{url} is not an https URL"));

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, failure_of};
 use crate::provisioner::{Hint, StepPlan};
 use crate::sandbox::Outcome;
 
@@ -10,6 +10,30 @@ use crate::sandbox::Outcome;
 const LINES: usize = 20;
 /// The longest that a line is told, in characters.
 const WIDTH: usize = 400;
+
+/// What ENOSPC is called, by the C library and hence by nearly every program.
+const FULL: &str = "No space left on device";
+const FULL_HINT: &str = "the disk is full: set a larger [disk] size in the recipe";
+
+/// The failure of `what` where its program could not be run, or where it is this binary's own work that failed.
+pub(super) fn of_run(error: anyhow::Error, kind: Kind, what: &str) -> anyhow::Error {
+    match failure_of(&error) {
+        Some(failure) if failure.kind == Kind::Step => {
+            let hint = failure.hint.clone();
+            let told = Failure { kind, message: format!("{what} failed"), hint };
+            of_disk(error.context(told))
+        }
+        _ => of_disk(error.context(format!("running {what}"))),
+    }
+}
+
+/// The error, told as the disk's where that was full.
+pub(super) fn of_disk(error: anyhow::Error) -> anyhow::Error {
+    if format!("{error:#}").contains(FULL) {
+        return error.context(Failure::new(Kind::Disk, "there is no room in the image").hint(FULL_HINT));
+    }
+    error
+}
 
 /// Listens to a step's output.
 pub(super) struct Ear {
@@ -31,8 +55,7 @@ impl Ear {
     }
 
     pub(super) fn hear(&mut self, line: &str) {
-        // What ENOSPC is called, by the C library and hence by nearly every program.
-        self.disk_full |= line.contains("No space left on device");
+        self.disk_full |= line.contains(FULL);
         for (hint, heard) in self.hints.iter().zip(&mut self.heard) {
             if heard.is_none() && line.contains(&hint.find) {
                 *heard = Some(line.trim().to_owned());
@@ -71,8 +94,7 @@ impl Ear {
             }
         }
         if self.disk_full {
-            return Failure::new(Kind::Disk, message)
-                .hint("the disk is full: set a larger [disk] size in the recipe");
+            return Failure::new(Kind::Disk, message).hint(FULL_HINT);
         }
         let failure = Failure::new(kind, message);
         let heard = self.hints.iter().zip(&self.heard).find_map(|(hint, line)| Some((hint, line.as_ref()?)));

@@ -235,7 +235,7 @@ impl<'a> Provisioning<'a> {
         };
         let outcome = self.sandbox.run(&run, self.stop, &mut line).await;
         self.state().inside += began.elapsed();
-        let outcome = outcome.with_context(|| format!("running {what}"))?;
+        let outcome = outcome.map_err(|error| failure::of_run(error, kind, what))?;
         if outcome != Outcome::Exited(0) {
             let shown = show(&run.program);
             return Err(ear.failure(kind, what, &shown, outcome, step.timeout).into());
@@ -306,13 +306,9 @@ impl<'a> Provisioning<'a> {
                 complaints.push('\n');
             }
         };
-        match self.sandbox.run(&run, stop, &mut line).await? {
+        let outcome = self.sandbox.run(&run, stop, &mut line).await;
+        match outcome.map_err(failure::of_disk)? {
             Outcome::Exited(0) => Ok(out),
-            _ if complaints.contains("No space left on device") => {
-                Err(Failure::new(Kind::Disk, complaints.trim_end())
-                    .hint("the disk is full: set a larger [disk] size in the recipe")
-                    .into())
-            }
             outcome => bail!("{name} ended with {outcome:?}: {}", complaints.trim_end()),
         }
     }

@@ -4,6 +4,7 @@ mod boot;
 mod disk;
 mod ec2;
 mod local;
+mod provision;
 mod sandbox;
 mod standin;
 mod support;

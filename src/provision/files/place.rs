@@ -90,24 +90,33 @@ impl Placer {
         content: &mut dyn Read,
         attributes: &Attributes,
     ) -> Result<()> {
-        let what = || format!("writing {}", path.display());
         let new = self.prepare(path)?;
+        let result =
+            self.write(&new, content, attributes).with_context(|| format!("writing {}", path.display()));
+        if result.is_err() {
+            // The error is what matters; half a file would only take up room, which there may be none of.
+            if let Err(error) = std::fs::remove_file(&new) {
+                eprintln!("removing {}: {error}", new.display());
+            }
+            return result;
+        }
+        self.settle(&new, path)
+    }
+
+    fn write(&self, new: &Path, content: &mut dyn Read, attributes: &Attributes) -> Result<()> {
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .custom_flags(nix::libc::O_NOFOLLOW)
-            .open(&new)
-            .with_context(what)?;
-        std::io::copy(content, &mut file).with_context(what)?;
-        lchown(&new, Some(self.owner.user), Some(self.owner.group)).with_context(what)?;
-        let bits = self.bits(attributes.mode, false);
-        file.set_permissions(std::fs::Permissions::from_mode(bits)).with_context(what)?;
+            .open(new)?;
+        std::io::copy(content, &mut file)?;
+        lchown(new, Some(self.owner.user), Some(self.owner.group))?;
+        file.set_permissions(std::fs::Permissions::from_mode(self.bits(attributes.mode, false)))?;
         // After the owner: changing that takes file capabilities away.
-        set_xattrs(&file, attributes).with_context(what)?;
+        set_xattrs(&file, attributes)?;
         drop(file);
-        set_times(&new, attributes.modified).with_context(what)?;
-        self.settle(&new, path)
+        set_times(new, attributes.modified)
     }
 
     /// A symbolic link, its target as it stands.

@@ -1,9 +1,11 @@
 //! What the tests of several subjects share.
 
 pub mod bases;
+pub mod debian_roots;
 pub mod host;
 pub mod images;
 pub mod metadata;
+pub mod packages;
 pub mod roots;
 pub mod standin;
 

@@ -1,0 +1,62 @@
+//! Real roots, made once by mmdebstrap and copied for each test.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use nix::fcntl::{Flock, FlockArg};
+use tempfile::TempDir;
+
+use super::host::run;
+
+/// A Debian 12 root with apt and little else; its package lists are those of the day it was made.
+pub fn debian() -> TempDir {
+    copy("debian-12", &[])
+}
+
+/// The same with rpm and dnf, and an os-release that says so: what an RPM distribution's root is to provisioners.
+pub fn rpm() -> TempDir {
+    let root = copy("debian-12-rpm", &["--include=rpm,dnf"]);
+    std::fs::remove_file(root.path().join("etc/os-release")).unwrap();
+    std::fs::write(root.path().join("etc/os-release"), "ID=rocky\nID_LIKE=\"rhel fedora\"\n").unwrap();
+    root
+}
+
+fn copy(name: &str, arguments: &[&str]) -> TempDir {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = cache
+        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or("/root".into())).join(".cache"));
+    let folder = cache.join("bakehouse/test-roots");
+    std::fs::create_dir_all(&folder).unwrap();
+    let archive = folder.join(format!("{name}.tar"));
+    {
+        // Tests run at once, in several processes too: one makes it, the others wait.
+        let lock = std::fs::File::create(folder.join(format!("{name}.lock"))).unwrap();
+        let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno).unwrap();
+        if !archive.exists() {
+            let new = folder.join(format!("{name}.new.tar"));
+            let mut all = vec!["--quiet", "--variant=apt", "--mode=root", "--skip=cleanup/apt/lists"];
+            all.extend(arguments);
+            all.extend(["bookworm", new.to_str().unwrap()]);
+            run("mmdebstrap", &all);
+            std::fs::rename(new, &archive).unwrap();
+        }
+    }
+    let root = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (archive, root_path) = (archive.to_str().unwrap(), root.path().to_str().unwrap());
+    // Device nodes are the sandbox's affair.
+    run(
+        "tar",
+        &[
+            "--extract",
+            "--xattrs",
+            "--xattrs-include=*",
+            "--exclude=./dev/*",
+            "--file",
+            archive,
+            "--directory",
+            root_path,
+        ],
+    );
+    root
+}
