@@ -16,6 +16,9 @@ use crate::report::{Reporter, result::Baked};
 use crate::stop::Stop;
 
 mod verbs;
+mod work;
+
+pub use work::forget_work;
 
 /// What a bake works with.
 pub struct Kitchen<'a> {
@@ -70,7 +73,7 @@ async fn forward(kitchen: &Kitchen<'_>, plan: &Plan, journal: &Journal) -> Resul
 
 /// Goes on with a bake that died after its snapshot began: waits, registers, releases the rest.
 pub async fn resume(kitchen: &Kitchen<'_>, id: &BakeId) -> Result<(Baked, Option<anyhow::Error>)> {
-    let (journal, begun) = kitchen.take_up(id)?;
+    let (journal, begun) = kitchen.take_up(id).await?;
     let result = kitchen.register(begun, &journal).await;
     settle(kitchen, journal, result).await
 }
@@ -82,6 +85,7 @@ async fn settle(
     journal: Journal,
     result: Result<Baked>,
 ) -> Result<(Baked, Option<anyhow::Error>)> {
+    kitchen.forget_work(&journal);
     if result.is_err() && kitchen.on_error == OnError::Keep && kitchen.stop.signal().is_none() {
         kitchen.tell_kept(&journal);
         return result.map(|baked| (baked, None));

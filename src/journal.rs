@@ -166,6 +166,8 @@ impl Journal {
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("making the state folder {}", folder.display()))?;
         let path = Self::path_of(state, bake);
+        // Until it has its lock and its first line, nobody who sweeps may look at it.
+        let _alone = alone(&folder)?;
         let file = OpenOptions::new()
             .append(true)
             .create_new(true)
@@ -183,29 +185,31 @@ impl Journal {
     }
 
     /// Takes up the journal of a bake that died: its lock, and all that it says. `None` while the bake (or
-    /// somebody else who took it up) lives.
+    /// somebody else who took it up) lives, and when it has ended meanwhile.
     pub fn take_up(path: &Path) -> Result<Option<(Self, Record)>> {
-        let open = || OpenOptions::new().read(true).append(true).open(path);
-        let file = open().with_context(|| format!("opening the journal {}", path.display()))?;
-        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => file,
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Ok(None),
-            Err((_, errno)) => {
-                return Err(errno).with_context(|| format!("locking the journal {}", path.display()));
-            }
-        };
-        // Its holder may have ended it between the opening and the lock: then nothing is left to take up.
-        if nix::sys::stat::fstat(&*file).is_ok_and(|found| found.st_nlink == 0) {
-            return Ok(None);
-        }
+        let Some(file) = lock_dead(path)? else { return Ok(None) };
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("reading the journal {}", path.display()))?;
-        let record = read(&text).with_context(|| format!("reading the journal {}", path.display()))?;
+        let record = read_or_unborn(&text, path)?;
         // A torn last line would swallow the next one.
         let whole = text.rfind('\n').map_or(0, |at| at + 1);
         file.set_len(whole as u64).with_context(|| format!("mending the journal {}", path.display()))?;
         let state = State { file, entries: record.entries.clone() };
         Ok(Some((Self { path: path.to_owned(), state: Mutex::new(state) }, record)))
+    }
+
+    /// Reads the journal of a bake that died, for a look: nothing is changed or kept locked. `None` as
+    /// [`Journal::take_up`] has it.
+    pub fn look_at(path: &Path) -> Result<Option<Record>> {
+        if lock_dead(path)?.is_none() {
+            return Ok(None);
+        }
+        match std::fs::read_to_string(path) {
+            Ok(text) => read_or_unborn(&text, path).map(Some),
+            // Somebody took it up and ended it in between.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("reading the journal {}", path.display())),
+        }
     }
 
     /// Where a bake's journal is in a state folder.
@@ -271,10 +275,7 @@ impl Journal {
 
     /// What is still owned, newest first: the order of undoing.
     pub fn owned(&self) -> Vec<Entry> {
-        let mut owned = self.entries();
-        owned.retain(|entry| matches!(entry.standing, Standing::Intended | Standing::Made));
-        owned.reverse();
-        owned
+        record::owned(&self.lock().entries)
     }
 
     /// The journal's file.
@@ -317,6 +318,41 @@ impl Journal {
             .and_then(|()| state.file.sync_data())
             .with_context(|| format!("writing to the journal {}", self.path.display()))
     }
+}
+
+/// Holds everybody else off from beginning journals in a folder and from taking them up, for a moment.
+fn alone(folder: &Path) -> Result<Flock<File>> {
+    let file = File::open(folder).with_context(|| format!("opening {}", folder.display()))?;
+    Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .with_context(|| format!("locking {}", folder.display()))
+}
+
+/// The journal's file with its lock, where nobody else has that.
+fn lock_dead(path: &Path) -> Result<Option<Flock<File>>> {
+    let _alone = alone(path.parent().unwrap_or(Path::new("/")))?;
+    let file = match OpenOptions::new().read(true).append(true).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        file => file.with_context(|| format!("opening the journal {}", path.display()))?,
+    };
+    let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(file) => file,
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Ok(None),
+        Err((_, errno)) => {
+            return Err(errno).with_context(|| format!("locking the journal {}", path.display()));
+        }
+    };
+    // Its holder may have ended it between the opening and the lock: then nothing is left to take up.
+    Ok(nix::sys::stat::fstat(&*file).is_ok_and(|found| found.st_nlink > 0).then_some(file))
+}
+
+/// What a journal says. One without a whole first line is of a bake that died before it made anything.
+fn read_or_unborn(text: &str, path: &Path) -> Result<Record> {
+    if text.contains('\n') {
+        return read(text).with_context(|| format!("reading the journal {}", path.display()));
+    }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    Ok(Record::unborn(BakeId(stem.into_owned())))
 }
 
 fn lock(file: File, path: &Path) -> Result<Flock<File>> {
@@ -399,6 +435,33 @@ mod tests {
         assert_eq!(Journal::all(folder.path()).unwrap(), [path]);
         again.end().unwrap();
         assert_eq!(Journal::all(folder.path()).unwrap(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_bake_that_died_before_its_first_line_owns_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = begin(folder.path()).path().to_owned();
+        for text in ["", "{\"line\":\"ba"] {
+            std::fs::write(&path, text).unwrap();
+            let record = Journal::look_at(&path).unwrap().unwrap();
+            assert_eq!((record.bake.0.as_str(), record.owned()), ("bake-1", Vec::new()));
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "a look changes nothing");
+        }
+        Journal::take_up(&path).unwrap().unwrap().0.end().unwrap();
+        assert!(!path.exists());
+        assert!(Journal::look_at(&path).unwrap().is_none() && Journal::take_up(&path).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_look_at_a_dead_bakes_journal_leaves_it_to_be_taken_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = begin(folder.path());
+        journal.intend(file("/a")).unwrap();
+        let path = journal.path().to_owned();
+        assert!(Journal::look_at(&path).unwrap().is_none(), "the bake lives");
+        drop(journal);
+        assert_eq!(Journal::look_at(&path).unwrap().unwrap().owned().len(), 1);
+        assert!(Journal::take_up(&path).unwrap().is_some());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::error::Interrupted;
 
-/// How many signals came, and which was the first.
+/// How many signals came from people, and which was the first of all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct State {
     first: Option<i32>,
@@ -28,11 +28,12 @@ impl Default for Stop {
 }
 
 impl Stop {
-    /// Raises the request; the second call and those after it raise [`Stop::hurried`] too.
+    /// Raises the request; the second signal that a person sends raises [`Stop::hurried`] too. A terminal or a
+    /// pipe that goes away does not: it comes along with a person's signal, or twice.
     pub fn raise(&self, signal: i32) {
         self.0.send_modify(|state| {
             state.first.get_or_insert(signal);
-            state.count += 1;
+            state.count += u32::from(!matches!(signal, libc::SIGHUP | libc::SIGPIPE));
         });
     }
 
@@ -49,18 +50,18 @@ impl Stop {
 
     /// Waits until stopping is asked for.
     pub async fn requested(&self) -> Interrupted {
-        self.wait_for(1).await
+        self.wait_for(|state| state.first.is_some()).await
     }
 
     /// Waits until stopping is asked for a second time.
     pub async fn hurried(&self) -> Interrupted {
-        self.wait_for(2).await
+        self.wait_for(|state| state.count >= 2).await
     }
 
-    async fn wait_for(&self, count: u32) -> Interrupted {
+    async fn wait_for(&self, met: impl Fn(&State) -> bool) -> Interrupted {
         let mut receiver = self.0.subscribe();
         // Not held across an await: what waits must be free to move between threads.
-        let heard = receiver.wait_for(|state| state.count >= count).await.map(|state| state.first);
+        let heard = receiver.wait_for(|state| met(state)).await.map(|state| state.first);
         match heard {
             Ok(first) => Interrupted(first.unwrap_or(libc::SIGTERM)),
             // `self` holds the sender, so the channel cannot close while this waits.
@@ -78,5 +79,23 @@ impl Stop {
             interrupted = self.requested() => Err(interrupted.into()),
             result = work => result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn two_signals_of_people_hurry_and_a_lost_terminal_does_not() {
+        let stop = Stop::default();
+        for signal in [libc::SIGPIPE, libc::SIGHUP, libc::SIGINT, libc::SIGHUP] {
+            stop.raise(signal);
+            assert_eq!(stop.requested().await, Interrupted(libc::SIGPIPE));
+        }
+        let hurried = tokio::time::timeout(std::time::Duration::from_millis(1), stop.hurried()).await;
+        assert!(hurried.is_err());
+        stop.raise(libc::SIGTERM);
+        assert_eq!(stop.hurried().await, Interrupted(libc::SIGPIPE));
     }
 }

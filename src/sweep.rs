@@ -40,25 +40,35 @@ pub enum Verdict {
     Failed(String),
 }
 
-/// The sweep of the journals in a state folder.
+/// The sweep of the journals in a state folder. `work` is where bakes have their mount points.
 pub async fn journals(
     state: &Path,
+    work: &Path,
     cloud: &dyn Cloud,
     act: bool,
     reporter: &Reporter,
 ) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for path in Journal::all(state)? {
-        match Journal::take_up(&path) {
+        let found = match act {
+            true => {
+                Journal::take_up(&path).map(|found| found.map(|(journal, record)| (Some(journal), record)))
+            }
+            false => Journal::look_at(&path).map(|found| found.map(|record| (None, record))),
+        };
+        match found {
             Ok(None) => reporter.detail(&format!("{}: its bake is live", path.display())),
-            Ok(Some((_, record))) if record.cloud != cloud.name() => {
+            Ok(Some((_, record))) if record.cloud != cloud.name() && !record.owned().is_empty() => {
                 reporter.note(&format!(
                     "{} is of the cloud {}: run gc with --cloud {}",
                     record.bake, record.cloud, record.cloud
                 ));
             }
-            Ok(Some((journal, record))) => findings.extend(one(journal, &record, cloud, act).await?),
-            // One journal that cannot be read must not keep the others from being swept.
+            Ok(Some((journal, record))) => {
+                // One bake whose things cannot even be asked for must not keep the others from being swept.
+                let found = one(journal, &record, work, cloud).await;
+                findings.extend(found.unwrap_or_else(|error| vec![failed(&record, &error)]));
+            }
             Err(error) => reporter
                 .warn(&format!("{error:#}; remove the file once `gc --all` finds nothing of its bake")),
         }
@@ -101,34 +111,50 @@ pub async fn tags(
     Ok(findings)
 }
 
-async fn one(journal: Journal, record: &Record, cloud: &dyn Cloud, act: bool) -> Result<Vec<Finding>> {
+/// The sweep of one dead bake: with its journal taken up it acts, without it looks.
+async fn one(
+    journal: Option<Journal>,
+    record: &Record,
+    work: &Path,
+    cloud: &dyn Cloud,
+) -> Result<Vec<Finding>> {
     let finished = finished_image(record, cloud).await?;
     let mut findings = Vec::new();
-    for entry in journal.owned() {
-        let keep = finished.is_some() && matches!(entry.thing, Thing::Image { .. } | Thing::Snapshot { .. });
-        let verdict = match (keep, act) {
-            (true, false) => Verdict::Keep,
-            (true, true) => {
+    for entry in record.owned() {
+        let stays = finished.as_ref().is_some_and(|finished| finished.keeps(&entry));
+        let verdict = match (stays, &journal) {
+            (true, None) => Verdict::Keep,
+            (true, Some(journal)) => {
                 journal.kept(entry.number)?;
                 Verdict::Keep
             }
-            (false, false) => Verdict::Release,
-            (false, true) => release(&journal, &entry, cloud).await?,
+            (false, None) => Verdict::Release,
+            (false, Some(journal)) => release(journal, &entry, cloud).await?,
         };
+        let image = finished.as_ref().filter(|finished| finished.entry == entry.number);
         findings.push(Finding {
             bake: record.bake.to_string(),
             what: entry.thing.to_string(),
-            id: entry
-                .made
-                .clone()
-                .or_else(|| finished.clone().filter(|_| matches!(entry.thing, Thing::Image { .. }))),
+            id: entry.made.clone().or_else(|| image.map(|image| image.id.clone())),
             verdict,
         });
     }
-    if act && journal.owned().is_empty() {
+    if let Some(journal) = journal
+        && journal.owned().is_empty()
+    {
+        crate::bake::forget_work(&work.join(&record.bake.0))?;
         journal.end()?;
     }
     Ok(findings)
+}
+
+fn failed(record: &Record, error: &anyhow::Error) -> Finding {
+    Finding {
+        bake: record.bake.to_string(),
+        what: "all that its journal owns".to_owned(),
+        id: None,
+        verdict: Verdict::Failed(format!("{error:#}")),
+    }
 }
 
 async fn release(journal: &Journal, entry: &Entry, cloud: &dyn Cloud) -> Result<Verdict> {
@@ -141,16 +167,44 @@ async fn release(journal: &Journal, entry: &Entry, cloud: &dyn Cloud) -> Result<
     }
 }
 
-/// The id of the image that the bake registered before it died, if it did. An image whose registration was
-/// announced alone counts when the cloud has it.
-async fn finished_image(record: &Record, cloud: &dyn Cloud) -> Result<Option<String>> {
-    let image = record.entries.iter().find_map(|entry| match (&entry.thing, entry.standing) {
-        (_, Standing::Gone) => None,
-        (Thing::Image { name, bake, .. }, _) => Some((name, bake, &entry.made)),
-        _ => None,
-    });
-    match image {
-        None => Ok(None),
-        Some((name, bake, _)) => cloud.image_of_bake(name, bake).await,
+/// The image that a bake registered before it died.
+struct Finished {
+    /// Its entry's number.
+    entry: u32,
+    id: String,
+    /// Its snapshot, as the journal has it.
+    snapshot: Option<u32>,
+}
+
+impl Finished {
+    fn keeps(&self, entry: &Entry) -> bool {
+        entry.number == self.entry || Some(entry.number) == self.snapshot
+    }
+}
+
+/// The image that the bake registered before it died, if it did. One whose registration was announced alone
+/// counts when the cloud has it.
+async fn finished_image(record: &Record, cloud: &dyn Cloud) -> Result<Option<Finished>> {
+    for entry in record.entries.iter().filter(|entry| entry.standing != Standing::Gone) {
+        if let Some(id) = cloud.standing_image(&entry.thing).await? {
+            let snapshot = record.entries.iter().rev().find(|other| is_snapshot(other));
+            return Ok(Some(Finished {
+                entry: entry.number,
+                id,
+                snapshot: snapshot.map(|entry| entry.number),
+            }));
+        }
+    }
+    Ok(None)
+}
+
+fn is_snapshot(entry: &Entry) -> bool {
+    match &entry.thing {
+        Thing::Snapshot { .. } => entry.standing != Standing::Gone,
+        Thing::StoreFile { path } => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            entry.standing != Standing::Gone && name.starts_with("snap-")
+        }
+        _ => false,
     }
 }

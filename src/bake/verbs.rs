@@ -133,10 +133,7 @@ impl Kitchen<'_> {
     pub(super) fn close(&self, root: ProvisionedRoot) -> Result<ClosedDisk> {
         self.reporter.phase("close", "syncing and unmounting the root");
         self.stop.check()?;
-        let target = root.path().to_owned();
-        let closed = blocking(|| root.close())?;
-        self.forget_mount_point(&target);
-        Ok(closed)
+        blocking(|| root.close())
     }
 
     /// Starts the snapshot. All that registering needs is in the journal before, so that another process can
@@ -218,7 +215,7 @@ impl Kitchen<'_> {
     }
 
     /// The journal of a dead bake whose snapshot had begun, and what registering needs.
-    pub(super) fn take_up(&self, id: &BakeId) -> Result<(Journal, Captured)> {
+    pub(super) async fn take_up(&self, id: &BakeId) -> Result<(Journal, Captured)> {
         let path = Journal::path_of(self.state, id);
         let refuse =
             |why: &str, hint: &str| Failure::new(Kind::Usage, format!("resuming {id}: {why}")).hint(hint);
@@ -232,17 +229,35 @@ impl Kitchen<'_> {
         let early = || {
             refuse("its snapshot had not begun", "release what it left with `bakehouse gc`, and bake again")
         };
-        let snapshot = record.entries.iter().find_map(|entry| match (&entry.thing, entry.standing) {
-            (_, Standing::Gone) => None,
-            (Thing::Snapshot { .. }, _) => entry.made.clone(),
-            _ => None,
-        });
         let note = record.notes.get(CAPTURED).ok_or_else(early)?;
         let mut captured: Captured = serde_json::from_str(note)
             .with_context(|| format!("reading what {} says of the capture", path.display()))?;
-        captured.snapshot = snapshot.ok_or_else(early)?;
+        captured.snapshot = self.begun_snapshot(&journal).await?.ok_or_else(early)?;
         self.reporter.phase("resume", &format!("{id}, from its snapshot {}", captured.snapshot));
         Ok((journal, captured))
+    }
+
+    /// The snapshot that a journal owns: noted as made, or announced and found.
+    async fn begun_snapshot(&self, journal: &Journal) -> Result<Option<String>> {
+        for entry in journal.entries() {
+            let is_snapshot = match &entry.thing {
+                Thing::Snapshot { .. } => true,
+                Thing::StoreFile { .. } => entry.made.as_deref().is_none_or(|id| id.starts_with("snap-")),
+                _ => false,
+            };
+            match (&entry.made, entry.standing) {
+                _ if !is_snapshot => {}
+                (_, Standing::Gone) => {}
+                (Some(id), _) => return Ok(Some(id.clone())),
+                (None, _) => {
+                    if let Some(id) = self.cloud.begun_snapshot(&entry.thing).await? {
+                        journal.made(entry.number, &id)?;
+                        return Ok(Some(id));
+                    }
+                }
+            }
+        }
+        Ok(None)
     }
 
     pub(super) async fn undo_owned(&self, journal: &Journal) {
@@ -286,12 +301,10 @@ impl Kitchen<'_> {
         Ok(target)
     }
 
-    /// Never recursive: were something still mounted there, it would be the image's content that goes.
-    fn forget_mount_point(&self, target: &std::path::Path) {
-        for folder in [Some(target), target.parent()].into_iter().flatten() {
-            if let Err(error) = std::fs::remove_dir(folder) {
-                self.reporter.detail(&format!("removing {}: {error}", folder.display()));
-            }
+    pub(super) fn forget_work(&self, journal: &Journal) {
+        let Some(bake) = journal.path().file_stem() else { return };
+        if let Err(error) = super::forget_work(&self.work.join(bake)) {
+            self.reporter.warn(&format!("{error:#}"));
         }
     }
 }

@@ -72,6 +72,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
             let cloud = clouds::connect(context).await?;
             let kitchen = kitchen(context, args, cloud.as_ref());
             context.reporter.log_to(&log_path(context, &id))?;
+            super::signals::leave_when_hurried(context, &id);
             tell(context, crate::bake::resume(&kitchen, &id).await?)
         });
     }
@@ -88,6 +89,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         }
         context.reporter.log_to(&log_path(context, &plan.bake))?;
         context.reporter.log(&plan.describe());
+        super::signals::leave_when_hurried(context, &plan.bake);
         tell(context, crate::bake::bake(&kitchen(context, args, cloud.as_ref()), &plan).await?)
     })
 }
@@ -99,7 +101,7 @@ fn kitchen<'a>(context: &'a Context, args: &Args, cloud: &'a dyn Cloud) -> Kitch
         stop: &context.stop,
         state: &context.settings.state,
         cache: &context.settings.cache,
-        work: PathBuf::from("/run/bakehouse"),
+        work: PathBuf::from(super::WORK),
         device_wait: context.settings.deadlines.device(),
         on_error: args.on_error,
         shell: args.shell,

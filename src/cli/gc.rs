@@ -1,5 +1,6 @@
 //! `bakehouse gc`: what dead bakes left, shown; with --yes, released.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -41,7 +42,8 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     block_on(context, async {
         let cloud = clouds::connect(context).await?;
         let state = &context.settings.state;
-        let mut findings = sweep::journals(state, cloud.as_ref(), args.yes, &context.reporter).await?;
+        let work = PathBuf::from(super::WORK);
+        let mut findings = sweep::journals(state, &work, cloud.as_ref(), args.yes, &context.reporter).await?;
         if args.all {
             findings.extend(sweep::tags(state, cloud.as_ref(), args.any_builder, older, args.yes).await?);
         }

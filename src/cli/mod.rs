@@ -18,6 +18,7 @@ pub mod images;
 pub mod local;
 pub mod order;
 pub mod settings;
+mod signals;
 pub mod validate;
 
 use settings::{Common, Output, Settings};
@@ -50,6 +51,9 @@ enum Command {
     /// Look after the local store: create-base, import, export, boot, remove
     Local(Box<local::Args>),
 }
+
+/// Where bakes have their mount points: a tmpfs, so that a reboot leaves nothing.
+const WORK: &str = "/run/bakehouse";
 
 /// What every subcommand is given.
 #[derive(Debug)]
@@ -119,31 +123,12 @@ pub fn block_on<T>(context: &Context, work: impl Future<Output = Result<T>>) -> 
         .build()
         .context("starting the async runtime")?;
     let result = runtime.block_on(async {
-        listen(&context.stop, &context.reporter)?;
+        signals::listen(&context.stop, &context.reporter)?;
         work.await
     });
     // Nothing of use is left on its threads, and a blocking read there must not hold the exit up.
     runtime.shutdown_background();
     result
-}
-
-/// Raises [`Stop`] at SIGINT, SIGTERM and SIGHUP.
-fn listen(stop: &Stop, reporter: &Reporter) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-        let mut signals = signal(kind).context("listening for signals")?;
-        let (stop, reporter) = (stop.clone(), reporter.clone());
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() {
-                if stop.signal().is_none() {
-                    reporter
-                        .warn("stopping: the step ends, what was made is undone (again to leave that to gc)");
-                }
-                stop.raise(kind.as_raw_value());
-            }
-        });
-    }
-    Ok(())
 }
 
 /// The SDK's and the library's own log, on standard error: warnings, and more when asked.
@@ -155,8 +140,12 @@ fn tell_log(verbose: u8) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("BAKEHOUSE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        // It would tell of a closed standard error there, and panic.
+        .log_internal_errors(false);
     if subscriber.try_init().is_err() {
         tracing::debug!("a log is already set up");
     }

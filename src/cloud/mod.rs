@@ -151,14 +151,12 @@ pub trait Cloud: Send + Sync {
     /// The images that Bakehouse made or imported, newest first.
     async fn images(&self) -> Result<Vec<ImageSummary>>;
 
-    /// The id of the image of that name which that bake registered, if it stands.
-    async fn image_of_bake(&self, name: &str, bake: &BakeId) -> Result<Option<String>> {
-        let images = self.images().await?;
-        let ours = images.into_iter().find(|image| {
-            image.name == name && image.tags.get("bakehouse:bake").is_some_and(|tag| *tag == bake.0)
-        });
-        Ok(ours.map(|image| image.id))
-    }
+    /// The image's id, where a journal's thing is one and the image stands: a bake that died is finished then,
+    /// not undone. One that failed does not stand.
+    async fn standing_image(&self, thing: &Thing) -> Result<Option<String>>;
+
+    /// The snapshot's id, where a journal's thing is one, is there, and its id was never noted.
+    async fn begun_snapshot(&self, thing: &Thing) -> Result<Option<String>>;
 
     /// What is tagged as a bake's (volumes, snapshots that no image uses) and was made by this builder, or by
     /// any: whether the bake lives is not this room's to know.

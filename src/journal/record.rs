@@ -22,6 +22,29 @@ pub struct Record {
     pub notes: BTreeMap<String, String>,
 }
 
+impl Record {
+    /// That of a bake which died before its first line was whole.
+    pub(super) fn unborn(bake: BakeId) -> Self {
+        Self {
+            bake,
+            cloud: String::new(),
+            about: serde_json::Value::Null,
+            entries: Vec::new(),
+            notes: BTreeMap::new(),
+        }
+    }
+
+    /// What it still owns, newest first.
+    pub fn owned(&self) -> Vec<Entry> {
+        owned(&self.entries)
+    }
+}
+
+pub(super) fn owned(entries: &[Entry]) -> Vec<Entry> {
+    let owned = |entry: &&Entry| matches!(entry.standing, Standing::Intended | Standing::Made);
+    entries.iter().rev().filter(owned).cloned().collect()
+}
+
 /// Reads a journal's text. A torn last line (power loss in the middle of a write) is left out: its effect
 /// cannot have begun.
 pub fn read(text: &str) -> Result<Record> {

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use crate::stop::Stop;
+
 pub mod failure;
 pub mod result;
 
@@ -45,15 +47,28 @@ struct Inner {
     phases: Vec<Phase>,
     current: Option<(String, Instant)>,
     log: Option<(PathBuf, File)>,
+    stop: Option<Stop>,
 }
 
 impl Reporter {
     /// A reporter to standard error.
     pub fn new(volume: Volume) -> Self {
         let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let inner =
-            Inner { volume, colour, began: Instant::now(), phases: Vec::new(), current: None, log: None };
+        let inner = Inner {
+            volume,
+            colour,
+            began: Instant::now(),
+            phases: Vec::new(),
+            current: None,
+            log: None,
+            stop: None,
+        };
         Self(Arc::new(Mutex::new(inner)))
+    }
+
+    /// From now on a reader of standard error that goes away asks to stop, once, as its signal would.
+    pub fn stop_when_unheard(&self, stop: &Stop) {
+        self.lock().stop = Some(stop.clone());
     }
 
     /// From now on everything is kept in a bake's log as well, however quiet standard error is.
@@ -154,10 +169,25 @@ impl Inner {
 
     fn say(&mut self, from: Volume, shown: &str, logged: &str) {
         if self.volume >= from {
-            // Standard error may be closed (a terminal that went away): the bake goes on, the log has it.
-            drop(writeln!(std::io::stderr(), "{}", shown.trim_end()));
+            if let Err(error) = writeln!(std::io::stderr(), "{}", shown.trim_end()) {
+                self.unheard(&error);
+            }
         }
         self.write_log(logged);
+    }
+
+    /// Nobody hears any more: a pipe's reader ended, or the terminal went away (the kernel's SIGHUP does not
+    /// reach a process of another session). Other errors, a full disk under a file, must not end a bake.
+    fn unheard(&mut self, error: &std::io::Error) {
+        let signal = match error.raw_os_error() {
+            Some(libc::EPIPE) => libc::SIGPIPE,
+            Some(libc::EIO) => libc::SIGHUP,
+            _ => return,
+        };
+        if let Some(stop) = self.stop.take() {
+            self.write_log("nobody hears standard error any more: stopping");
+            stop.raise(signal);
+        }
     }
 
     fn write_log(&mut self, text: &str) {

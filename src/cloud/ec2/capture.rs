@@ -92,15 +92,28 @@ impl Ec2 {
             serde_json::from_value(base.inherited.clone()).context("reading what the base says of itself")?;
         let bake = bake_of(&spec.tags)?;
         stop.check()?;
-        let entry = journal.intend(Thing::Image {
-            region: self.api.region.clone(),
-            name: spec.name.clone(),
-            bake: bake.clone(),
-        })?;
+        // One announced before, by a bake that died and is resumed, may have been registered.
+        let announced = journal.owned().into_iter().find(|entry| matches!(entry.thing, Thing::Image { .. }));
+        let entry = match &announced {
+            Some(entry) => entry.number,
+            None => journal.intend(Thing::Image {
+                region: self.api.region.clone(),
+                name: spec.name.clone(),
+                bake: bake.clone(),
+            })?,
+        };
         let call = || self.api.register_image(snapshot, spec, &inherited);
-        let image = || self.image_registered(&spec.name, &bake);
+        let image =
+            || async { Ok(self.image_registered(&spec.name, &bake).await?.and_then(|image| image.image_id)) };
         let look = || search(self.effort(None), self.settings.lookup, image);
-        let mut making = insist_looking(self.effort(Some(stop)), call, look).await;
+        let earlier = match announced {
+            Some(_) => look().await.map_err(Trouble::into_error).with_context(doing)?,
+            None => None,
+        };
+        let mut making = match earlier {
+            Some(image) => Ok(image),
+            None => insist_looking(self.effort(Some(stop)), call, look).await,
+        };
         if let Err(trouble) = &making
             && trouble.unsure
             && trouble.is(&["InvalidAMIName.Duplicate"])
@@ -151,10 +164,9 @@ impl Ec2 {
         &self,
         name: &str,
         bake: &BakeId,
-    ) -> Result<Option<String>, Trouble> {
+    ) -> Result<Option<aws_sdk_ec2::types::Image>, Trouble> {
         let image = self.own_image(name).await?;
-        let ours = image.filter(|image| tags(image.tags()).get(BAKE_TAG) == Some(&bake.0));
-        Ok(ours.and_then(|image| image.image_id().map(str::to_owned)))
+        Ok(image.filter(|image| tags(image.tags()).get(BAKE_TAG) == Some(&bake.0)))
     }
 
     pub(super) async fn deregister(&self, image: &str) -> Result<()> {
@@ -173,7 +185,6 @@ impl Ec2 {
     ) -> Result<String> {
         match made {
             Ok(id) => {
-                self.unseen(&id);
                 journal.made(entry, &id)?;
                 Ok(id)
             }

@@ -207,7 +207,7 @@ pub(super) async fn connect(settings: Settings) -> Result<Ec2> {
         watcher,
         place: tokio::sync::OnceCell::new(),
         held: std::sync::Mutex::default(),
-        unseen: std::sync::Mutex::default(),
+        seen: std::sync::Mutex::default(),
     })
 }
 

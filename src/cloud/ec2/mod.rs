@@ -16,11 +16,11 @@ use self::calls::Calls;
 use self::capture::BAKE_TAG;
 use self::device_names::DeviceName;
 use self::explain::Trouble;
-use self::retry::{Effort, insist};
+use self::retry::{Effort, insist, search};
 use self::watch::{Patience, Watcher};
 use super::{Cloud, DiskHandle, ImageSpec, ImageSummary, Orphan, SnapshotSpec};
 use crate::journal::{Journal, Thing};
-use crate::plan::{BakeId, BaseFacts, CleanlyClosed, DiskPlan, Place};
+use crate::plan::{BaseFacts, CleanlyClosed, DiskPlan, Place};
 use crate::recipe::BaseSelector;
 use crate::stop::Stop;
 
@@ -64,8 +64,9 @@ pub struct Ec2 {
     place: tokio::sync::OnceCell<Place>,
     /// The device names of attached volumes, each locked until its volume is detached.
     held: Mutex<HashMap<String, DeviceName>>,
-    /// What was made here and not yet seen by a Describe call.
-    unseen: Mutex<BTreeSet<String>>,
+    /// What a Describe call has shown since this connection was made. Anything else may have been made a moment
+    /// ago, here or by a bake that died, and not be known to every call yet.
+    seen: Mutex<BTreeSet<String>>,
 }
 
 impl std::fmt::Debug for Ec2 {
@@ -96,20 +97,16 @@ impl Ec2 {
         Patience { first: self.settings.first, limit, visible: self.settings.visible }
     }
 
-    fn unseen_ids(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.unseen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn unseen(&self, id: &str) {
-        self.unseen_ids().insert(id.to_owned());
+    fn seen_ids(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn seen(&self, id: &str) {
-        self.unseen_ids().remove(id);
+        self.seen_ids().insert(id.to_owned());
     }
 
-    fn is_unseen(&self, id: &str) -> bool {
-        self.unseen_ids().contains(id)
+    fn was_seen(&self, id: &str) -> bool {
+        self.seen_ids().contains(id)
     }
 }
 
@@ -194,11 +191,27 @@ impl Cloud for Ec2 {
         Ok(images)
     }
 
-    async fn image_of_bake(&self, name: &str, bake: &BakeId) -> Result<Option<String>> {
-        insist(self.effort(None), || self.image_registered(name, bake))
+    async fn standing_image(&self, thing: &Thing) -> Result<Option<String>> {
+        let Thing::Image { name, bake, .. } = thing else { return Ok(None) };
+        self.is_here(thing)?;
+        let image = insist(self.effort(None), || self.image_registered(name, bake))
             .await
             .map_err(Trouble::into_error)
-            .with_context(|| format!("looking for the image {name:?} of {bake}"))
+            .with_context(|| format!("looking for the image {name:?} of {bake}"))?;
+        let stands = |image: &Image| {
+            matches!(image.state().map(|state| state.as_str()), Some("available" | "pending" | "transient"))
+        };
+        Ok(image.filter(stands).and_then(|image| image.image_id))
+    }
+
+    async fn begun_snapshot(&self, thing: &Thing) -> Result<Option<String>> {
+        let Thing::Snapshot { volume, bake, .. } = thing else { return Ok(None) };
+        self.is_here(thing)?;
+        let found = search(self.effort(None), self.settings.lookup, || self.snapshots_of(volume, bake)).await;
+        let ids = found
+            .map_err(Trouble::into_error)
+            .with_context(|| format!("looking for a snapshot of {volume}"))?;
+        Ok(ids.unwrap_or_default().into_iter().next())
     }
 
     async fn orphans(&self, any_builder: bool) -> Result<Vec<Orphan>> {

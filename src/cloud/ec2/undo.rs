@@ -56,8 +56,10 @@ impl Ec2 {
                 Ok(())
             }
             Thing::Image { name, bake, .. } => {
-                let one =
-                    || async move { Ok(self.image_registered(name, bake).await?.map(|image| vec![image])) };
+                let one = || async move {
+                    let image = self.image_registered(name, bake).await?;
+                    Ok(image.and_then(|image| image.image_id).map(|image| vec![image]))
+                };
                 let ids = match made {
                     Some(image) => {
                         self.await_sight(image, one).await?;
@@ -80,7 +82,7 @@ impl Ec2 {
 
     /// # Errors
     /// That a thing is of another Region than this connection.
-    fn is_here(&self, thing: &Thing) -> Result<()> {
+    pub(super) fn is_here(&self, thing: &Thing) -> Result<()> {
         let region = match thing {
             Thing::Volume { region, .. }
             | Thing::Attachment { region, .. }
@@ -113,12 +115,12 @@ impl Ec2 {
     }
 
     /// A thing made a moment ago may not be known yet: deleting it would then answer that it is gone already,
-    /// and it would be left behind. What this process made and never saw is waited for.
+    /// and it would be left behind. What this process never saw is waited for, whoever made it.
     async fn await_sight<F>(&self, id: &str, look: impl FnMut() -> F) -> Result<()>
     where
         F: Future<Output = Result<Option<Vec<String>>, Trouble>>,
     {
-        if self.is_unseen(id) {
+        if !self.was_seen(id) {
             self.find(look).await.with_context(|| format!("looking for {id}"))?;
             self.seen(id);
         }

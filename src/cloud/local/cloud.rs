@@ -145,6 +145,9 @@ impl Cloud for Store {
         _stop: &Stop,
     ) -> Result<String> {
         super::allowed_name(&spec.name)?;
+        if let Some(image) = self.registered_before(snapshot, journal).await? {
+            return Ok(image);
+        }
         let record = Record {
             format: record::FORMAT,
             id: ids::new("img")?,
@@ -170,10 +173,7 @@ impl Cloud for Store {
             return Err(error);
         }
         journal.made(entry, &id)?;
-        if let Some(snapshot) = entry_of(journal, &self.disk_file(snapshot)) {
-            journal.kept(snapshot.number)?;
-        }
-        journal.kept(entry)?;
+        self.keep(journal, entry, snapshot)?;
         Ok(id)
     }
 
@@ -191,6 +191,25 @@ impl Cloud for Store {
             .await
     }
 
+    async fn standing_image(&self, thing: &Thing) -> Result<Option<String>> {
+        let Thing::StoreFile { path } = thing else { return Ok(None) };
+        self.own_file(path)?;
+        let id = id_of(path);
+        if !ids::is("img", id) || !path.exists() {
+            return Ok(None);
+        }
+        let record = record::read(path)?;
+        Ok(self.disk_file(&record.snapshot).is_file().then_some(record.id))
+    }
+
+    async fn begun_snapshot(&self, thing: &Thing) -> Result<Option<String>> {
+        let Thing::StoreFile { path } = thing else { return Ok(None) };
+        self.own_file(path)?;
+        // A disk gets a snapshot's name when it is whole, and at once.
+        let id = id_of(path);
+        Ok((ids::is("snap", id) && path.is_file()).then(|| id.to_owned()))
+    }
+
     async fn images(&self) -> Result<Vec<ImageSummary>> {
         let records = self.clone().blocking(|store| store.records()).await?;
         Ok(records.iter().map(Record::summary).collect())
@@ -198,6 +217,31 @@ impl Cloud for Store {
 }
 
 impl Store {
+    /// What a bake that died had registered already, when it is resumed; a record of it that is not whole goes.
+    async fn registered_before(&self, snapshot: &str, journal: &Journal) -> Result<Option<String>> {
+        for entry in journal.owned() {
+            let Thing::StoreFile { path } = &entry.thing else { continue };
+            if !ids::is("img", id_of(path)) {
+                continue;
+            }
+            if let Some(image) = self.standing_image(&entry.thing).await? {
+                self.keep(journal, entry.number, snapshot)?;
+                return Ok(Some(image));
+            }
+            self.undo(&entry.thing, None).await?;
+            journal.gone(entry.number)?;
+        }
+        Ok(None)
+    }
+
+    /// The snapshot and its image are the bake's result from here on.
+    fn keep(&self, journal: &Journal, image: u32, snapshot: &str) -> Result<()> {
+        if let Some(snapshot) = entry_of(journal, &self.disk_file(snapshot)) {
+            journal.kept(snapshot.number)?;
+        }
+        journal.kept(image)
+    }
+
     /// Runs what waits for a disk on a thread that may wait.
     async fn blocking<T: Send + 'static>(
         self,
@@ -206,6 +250,11 @@ impl Store {
         let store = Arc::new(self);
         tokio::task::spawn_blocking(move || work(&store)).await.context("waiting for the store")?
     }
+}
+
+/// The id in the name of a disk's or a record's file.
+fn id_of(path: &Path) -> &str {
+    path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
 }
 
 fn file_of(disk: &DiskHandle) -> Result<&Path> {

@@ -1,8 +1,9 @@
 //! The road when all goes well.
 
 use super::*;
-use crate::support::standin::{ACCOUNT, INSTANCE, ZONE};
+use crate::support::standin::{ACCOUNT, INSTANCE, REGION, ZONE};
 use bakehouse::cloud::ImageSummary;
+use bakehouse::journal::Thing;
 use bakehouse::plan::Locator;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,9 +39,10 @@ async fn from_base_to_image_and_back() {
     let image = bench.register(&snapshot, &image_spec("bake-1", "web-1"), &journal).await.unwrap();
     assert_eq!(cloud.image_named("web-1").await.unwrap(), Some(image.clone()));
     assert_eq!(cloud.image_named("web-*").await.unwrap(), None, "a name, not a glob");
-    let of_bake = cloud.image_of_bake("web-1", &BakeId("bake-1".into())).await.unwrap();
-    assert_eq!(of_bake, Some(image.clone()));
-    assert_eq!(cloud.image_of_bake("web-1", &BakeId("bake-2".into())).await.unwrap(), None);
+    let thing =
+        |bake: &str| Thing::Image { region: REGION.into(), name: "web-1".into(), bake: BakeId(bake.into()) };
+    assert_eq!(cloud.standing_image(&thing("bake-1")).await.unwrap(), Some(image.clone()));
+    assert_eq!(cloud.standing_image(&thing("bake-2")).await.unwrap(), None);
     let images = cloud.images().await.unwrap();
     let [ImageSummary { id, name, state, size, .. }] = images.as_slice() else { panic!("{images:?}") };
     assert_eq!((id, name.as_str(), state.as_str(), *size), (&image, "web-1", "available", Some(GIB)));
