@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use super::survey::{Area, Filesystem};
-use super::tool::Tool;
+use super::tool::{Done, Tool};
+use super::wait;
 use crate::error::{Failure, Kind};
 
 /// Checks a filesystem that is not mounted, and repairs what is safe to repair: replays the journal of ext4.
@@ -21,8 +22,19 @@ pub(super) fn thoroughly(area: &Area) -> Result<()> {
     ext4(area, &["-f"])
 }
 
+fn in_use(done: &Done) -> bool {
+    let said = done.stdout() + &done.stderr();
+    done.code() == Some(8) && ["is in use", "opened exclusively"].iter().any(|sign| said.contains(sign))
+}
+
 fn ext4(area: &Area, arguments: &[&str]) -> Result<()> {
-    let done = Tool::new("e2fsck").arg("-p").args(arguments).arg(&area.node).run()?;
+    let run = || Tool::new("e2fsck").arg("-p").args(arguments).arg(&area.node).run();
+    // Somebody may claim the device for a moment; one who keeps it is told of by e2fsck itself.
+    let free = wait::until(wait::BUSY, || run().map(|done| (!in_use(&done)).then_some(done)))?;
+    let done = match free {
+        Some(done) => done,
+        None => run()?,
+    };
     match done.code() {
         // e2fsck(8): 0 no errors; 1 errors corrected; 2 corrected, and whoever has it mounted should start
         // again (nobody has).

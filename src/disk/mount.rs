@@ -49,7 +49,15 @@ pub(super) fn look(node: &Path, target: &Path, filesystem: Filesystem, options: 
 fn mount(node: &Path, target: &Path, kind: &str, flags: MsFlags, data: &str) -> Result<()> {
     let mounting = || format!("mounting {} ({kind}) with options \"{data}\"", node.display());
     tracing::debug!("{}", mounting());
-    nix::mount::mount(Some(node), target, Some(kind), flags, Some(data))
+    // Somebody may claim the device for a moment: a check, a partition tool, another who took it for free.
+    let mounted = wait::until(wait::BUSY, || {
+        match nix::mount::mount(Some(node), target, Some(kind), flags, Some(data)) {
+            Err(Errno::EBUSY) => Ok(None),
+            result => Ok(Some(result)),
+        }
+    })?;
+    mounted
+        .unwrap_or(Err(Errno::EBUSY))
         .map_err(|errno| match errno {
             Errno::ENODEV => anyhow::Error::from(errno).context(
                 Failure::new(Kind::Host, format!("this host's kernel has no {kind} filesystem"))
@@ -67,6 +75,12 @@ fn mount(node: &Path, target: &Path, kind: &str, flags: MsFlags, data: &str) -> 
                 Failure::new(Kind::Host, "this kernel cannot mount two copies of one Btrfs at the same time")
                     .hint("wait for the other bake to end, or use a kernel from 6.7 on"),
             ),
+            Errno::EBUSY => {
+                let holders = holders::of_device(node);
+                let message = format!("{} is in use: {}", node.display(), holders::sentence(&holders));
+                anyhow::Error::from(errno)
+                    .context(Failure::new(Kind::Disk, message).hint("end what holds it"))
+            }
             _ => errno.into(),
         })
         .with_context(mounting)

@@ -1,6 +1,8 @@
 //! Many bakes at once on one host.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::time::Duration;
 
 use bakehouse::disk::Filesystem;
 use bakehouse::disk::loopdev::LoopDevice;
@@ -38,7 +40,7 @@ fn loop_devices_do_not_collide() {
     let open_together = std::sync::Barrier::new(AT_ONCE);
     at_once(|number| {
         open_together.wait();
-        for _ in 0..5 {
+        for _ in 0..20 {
             let disk = open(&images[number]);
             let name = disk.node().file_name().unwrap().to_str().unwrap().to_owned();
             assert_eq!(loops_of(images[number].path()), [name]);
@@ -68,6 +70,31 @@ fn dozens_of_loop_devices_are_taken_at_once() {
                     device.detach().unwrap();
                 }
             });
+        }
+    });
+}
+
+/// As others on the host do for a moment: a partition tool, a filesystem check of the wrong device.
+#[test]
+fn one_who_claims_the_device_for_a_moment_fails_no_bake() {
+    if !has(&["sfdisk", "mkfs.ext4", "mkfs.xfs"]) {
+        return;
+    }
+    in_own_mounts(|| {
+        for (filesystem, mib) in [(Filesystem::Ext, 64), (Filesystem::Xfs, 320)] {
+            let image = Image::partitioned(mib, "label: gpt\ntype=linux\n");
+            image.with_root(1, filesystem, "");
+            let mut disk = open(&image);
+            disk.survey().unwrap();
+            let claim = || fs::OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(disk.node());
+            let claimed = claim().unwrap();
+            let passing = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(300));
+                drop(claimed);
+            });
+            let root = disk.mount(&options(&image)).unwrap();
+            passing.join().unwrap();
+            root.provisioned().close().unwrap();
         }
     });
 }

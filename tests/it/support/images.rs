@@ -3,9 +3,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bakehouse::disk::Filesystem;
 use bakehouse::disk::loopdev::LoopDevice;
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 
 use super::host::{loops_of, run, run_with};
@@ -142,7 +144,16 @@ pub fn mounted<T>(node: &Path, kind: &str, options: &str, target: &Path, work: i
             }
         }
     }
-    nix::mount::mount(Some(node), target, Some(kind), MsFlags::empty(), Some(options)).unwrap();
+    // Another process may claim the device for a moment.
+    let start = Instant::now();
+    loop {
+        match nix::mount::mount(Some(node), target, Some(kind), MsFlags::empty(), Some(options)) {
+            Err(Errno::EBUSY) if start.elapsed() < Duration::from_secs(5) => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => break result.unwrap(),
+        }
+    }
     let guard = Mounted(target);
     let result = work(target);
     drop(guard);
