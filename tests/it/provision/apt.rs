@@ -91,11 +91,11 @@ fn what_one_bake_downloaded_another_has_and_no_package_can_change_it() {
 }
 
 #[test]
-fn four_bakes_at_once_share_a_cache() {
+fn eight_bakes_at_once_share_a_cache() {
     if !runs_here() {
         return;
     }
-    let kitchens: Vec<Kitchen> = (0..4).map(|_| Kitchen::new(debian())).collect();
+    let kitchens: Vec<Kitchen> = (0..8).map(|_| Kitchen::new(debian())).collect();
     let caches = kitchens[0].caches();
     let steps = "[[step]]\nuse = \"apt\"\nrefresh = \"never\"\ninstall = [\"hello\", \"sl\"]\n[[check]]\nrun = [\"hello\"]";
     std::thread::scope(|scope| {

@@ -1,19 +1,19 @@
 use bakehouse::error::{Kind, kind_of};
 
 use super::{Kitchen, hint_of, runs_here};
-use crate::support::debian_roots as roots;
+use crate::support::bases::build_rpm;
+use crate::support::debian_roots;
 use crate::support::host::{has, run};
-use crate::support::packages::rpm;
 
-/// A root with dnf whose one repository is in the root itself.
+/// A root with dnf whose one repository is in the root itself, at `/srv/repository`.
 fn kitchen() -> Kitchen {
-    let kitchen = Kitchen::new(roots::rpm());
+    let kitchen = Kitchen::new(debian_roots::rpm());
     let built = kitchen.around.path().join("built");
     let repository = kitchen.root().join("srv/repository");
     std::fs::create_dir_all(&built).unwrap();
     std::fs::create_dir_all(&repository).unwrap();
     for (name, version) in [("tool", "1.0"), ("tool", "1.1"), ("tool", "2.0"), ("other", "5")] {
-        let file = rpm(&built, name, version, "", "");
+        let file = build_rpm(&built, name, version, "1", "");
         std::fs::copy(&file, repository.join(file.file_name().unwrap())).unwrap();
     }
     run("createrepo_c", &["--quiet", repository.to_str().unwrap()]);
@@ -33,13 +33,13 @@ fn from_a_repository_and_from_a_file() {
         return;
     }
     let kitchen = kitchen();
-    let file = rpm(&kitchen.around.path().join("built"), "web", "1.4.2", "Requires: other\n", "");
+    let file = build_rpm(&kitchen.around.path().join("built"), "web", "1.4.2", "1", "Requires: other");
     std::fs::copy(&file, kitchen.recipe().join("web.rpm")).unwrap();
     let done =
         kitchen.bake("[[step]]\nuse = \"package\"\ninstall = [\"tool=1.*\", \"./web.rpm\"]\n").unwrap();
     assert_eq!(done[0].main.as_ref().unwrap().appversion(), "web-1.4.2-1");
-    assert_eq!(kitchen.read("opt/tool/version"), "1.1\n");
-    assert_eq!(kitchen.read("opt/web/version"), "1.4.2\n");
+    assert_eq!(kitchen.read("usr/share/tool/version"), "1.1\n");
+    assert_eq!(kitchen.read("usr/share/web/version"), "1.4.2\n");
 
     let sandbox = bakehouse::sandbox::Sandbox {
         root: kitchen.root().to_owned(),
@@ -78,13 +78,76 @@ fn failures_say_what_to_do() {
     fails("./bad.rpm", "bad.rpm is not an rpm package", "");
     std::fs::write(kitchen.recipe().join("x.deb"), "x").unwrap();
     fails("./x.deb", "dnf", "own format");
-    let failing = rpm(
-        &kitchen.around.path().join("built"),
-        "failing",
-        "1",
-        "",
-        "%pre -p <lua>\nprint(\"the reason is this\")\nerror(\"no\")\n",
-    );
+    let prein = "%pre -p <lua>\nprint(\"the reason is this\")\nerror(\"no\")";
+    let failing = build_rpm(&kitchen.around.path().join("built"), "failing", "1", "1", prein);
     std::fs::copy(&failing, kitchen.recipe().join("failing.rpm")).unwrap();
     fails("./failing.rpm", "the reason is this", "own installation script");
+}
+
+/// A server of the files in a folder, on a port of this host. It ends with the test's process.
+fn serve(folder: std::path::PathBuf) -> std::net::SocketAddr {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let request = lines.next().unwrap().unwrap();
+            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            let path = request.split(' ').nth(1).unwrap().trim_start_matches('/').to_owned();
+            let (status, content) = match std::fs::read(folder.join(path)) {
+                Ok(content) => ("200 OK", content),
+                Err(_) => ("404 Not Found", Vec::new()),
+            };
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                content.len()
+            );
+            stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&content)).unwrap_or_default();
+        }
+    });
+    address
+}
+
+#[test]
+fn what_one_bake_downloaded_another_has() {
+    if !runs_here() || !has(&["rpmbuild", "createrepo_c"]) {
+        return;
+    }
+    let first = kitchen();
+    let repository = first.root().join("srv/repository");
+    let address = serve(repository.clone());
+    let point_there = |kitchen: &Kitchen| {
+        let text = format!("[web]\nname=web\nbaseurl=http://{address}/\ngpgcheck=0\n");
+        std::fs::create_dir_all(kitchen.root().join("etc/yum.repos.d")).unwrap();
+        std::fs::write(kitchen.root().join("etc/yum.repos.d/local.repo"), text).unwrap();
+    };
+    point_there(&first);
+    let step = "[[step]]\nuse = \"dnf\"\ninstall = [\"tool\"]\n";
+    first.bake(step).unwrap();
+    assert!(!first.log().contains("Already downloaded"), "{}", first.log());
+    assert!(!first.exists("var/cache/dnf/web.solv"), "metadata went into the image");
+
+    let second = Kitchen::new(debian_roots::rpm());
+    point_there(&second);
+    second.bake_with(step, &first.caches()).unwrap();
+    assert!(second.log().contains("Already downloaded"), "{}", second.log());
+    assert_eq!(second.read("usr/share/tool/version"), "2.0\n");
+
+    // Another package of the same name and version: what the cache has under the name is not taken for it.
+    let other = build_rpm(
+        &first.around.path().join("built"),
+        "tool",
+        "2.0",
+        "1",
+        "Epoch: 0\nURL: https://example.org",
+    );
+    std::fs::copy(&other, repository.join(other.file_name().unwrap())).unwrap();
+    run("createrepo_c", &["--quiet", repository.to_str().unwrap()]);
+    let third = Kitchen::new(debian_roots::rpm());
+    point_there(&third);
+    third.bake_with(step, &first.caches()).unwrap();
+    assert!(!third.log().contains("Already downloaded"), "{}", third.log());
+    assert_eq!(third.read("usr/share/tool/version"), "2.0\n");
 }

@@ -55,17 +55,3 @@ impl Deb<'_> {
         file
     }
 }
-
-/// Builds an rpm of one file in `folder`, with further lines of its header and with scripts; its path.
-pub fn rpm(folder: &Path, name: &str, version: &str, header: &str, scripts: &str) -> PathBuf {
-    let spec = folder.join(format!("{name}-{version}.spec"));
-    let text = format!(
-        "Name: {name}\nVersion: {version}\nRelease: 1\nSummary: a test\nLicense: none\nBuildArch: noarch\n{header}\
-         %description\na test\n%install\nmkdir -p %{{buildroot}}/opt/{name}\necho {version} > %{{buildroot}}/opt/{name}/version\n\
-         %files\n/opt/{name}/version\n{scripts}\n"
-    );
-    std::fs::write(&spec, text).unwrap();
-    let top = format!("_topdir {}", folder.join("rpmbuild").display());
-    run("rpmbuild", &["-bb", "--quiet", "--define", &top, spec.to_str().unwrap()]);
-    folder.join(format!("rpmbuild/RPMS/noarch/{name}-{version}-1.noarch.rpm"))
-}
