@@ -19,12 +19,12 @@ mod stage;
 
 use crate::error::{Failure, Kind};
 use crate::plan::MainPackage;
-use run::{in_folder, parse_package, program_of, run_of, show};
-
 use crate::provisioner::{CacheUse, STEP_FOLDER, StepPlan, Work};
 use crate::report::Reporter;
 use crate::sandbox::{Bind, Builtin, Network, Outcome, Program, Run, Sandbox, Stream};
 use crate::stop::Stop;
+
+use run::{in_folder, parse_package, program_of, run_of, show};
 
 /// This room's functions that run inside: what [`crate::sandbox::entry`] must be told of.
 pub const BUILTINS: &[Builtin] = &[("files", files::run), (PUT, guard::put), (TAKE_BACK, guard::take_back)];
