@@ -13,6 +13,7 @@ use crate::stop::Stop;
 pub mod bake;
 pub mod clouds;
 pub mod deadlines;
+pub mod doctor;
 pub mod gc;
 pub mod images;
 pub mod local;
@@ -46,6 +47,8 @@ enum Command {
     Validate(validate::Args),
     /// Show what dead bakes left behind, and with --yes release it
     Gc(gc::Args),
+    /// Say what this host lacks, and the command that mends it
+    Doctor(doctor::Args),
     /// List the images of the cloud in use
     Images(images::Args),
     /// Look after the local store: create-base, import, export, boot, remove
@@ -109,6 +112,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Bake(args) => bake::run(&context, &args),
         Command::Validate(args) => validate::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Gc(args) => gc::run(&context, &args),
+        Command::Doctor(args) => doctor::run(&context, &args),
         Command::Images(args) => images::run(&context, &args),
         Command::Local(args) => local::run(&context, &args),
     }

@@ -180,9 +180,9 @@ fn only_acquire(dump: &str) -> String {
 /// mmdebstrap's own milestones are for people, a warning or an error too; the rest is for the log.
 fn tell_progress(line: &str, tell: &mut dyn FnMut(&str)) {
     match line.strip_prefix("I: ") {
-        Some(milestone) => tell(milestone),
+        Some(milestone) if !milestone.starts_with("skipping ") => tell(milestone),
         None if line.starts_with("E: ") || line.starts_with("W: ") => tell(line),
-        None => tracing::debug!("mmdebstrap: {line}"),
+        _ => tracing::debug!("mmdebstrap: {line}"),
     }
 }
 
