@@ -18,6 +18,9 @@ use crate::error::{Failure, Kind};
 /// The first part of the name of every run's cgroup; the helper's PID and start time follow.
 const PREFIX: &str = "bakehouse-run-";
 
+/// The parent of those with limits, at the top of the hierarchy.
+const PARENT: &str = "bakehouse";
+
 /// A run's cgroup.
 #[derive(Debug)]
 pub(super) struct Cgroup {
@@ -42,16 +45,7 @@ impl Cgroup {
             let own = own_path().map(|own| top.join(own.trim_start_matches('/'))).unwrap_or(top.clone());
             make_in(&own, &name).or_else(|_| make_in(&top, &name))?
         } else {
-            let parent = top.join("bakehouse");
-            match fs::create_dir(&parent) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                    return Err(error).with_context(|| format!("making the cgroup {}", parent.display()));
-                }
-                _ => {}
-            }
-            enable_controllers(&top, limits)?;
-            enable_controllers(&parent, limits)?;
-            make_in(&parent, &name)?
+            limited(&top, &name, limits)?
         };
         let folder = fs::File::open(&path).with_context(|| format!("opening {}", path.display()))?;
         let cgroup = Self { path, folder };
@@ -103,7 +97,13 @@ impl Cgroup {
             }
             _ => {}
         }
-        remove(&self.path)
+        remove(&self.path)?;
+        if let Some(parent) = self.path.parent().filter(|parent| parent.ends_with(PARENT)) {
+            // Other runs may be in it: theirs to remove then.
+            let left = fs::remove_dir(parent);
+            tracing::trace!("removing {}: {left:?}", parent.display());
+        }
+        Ok(())
     }
 }
 
@@ -123,6 +123,26 @@ fn remove(path: &Path) -> Result<()> {
         }
     }
     bail!("the cgroup {} does not become empty", path.display())
+}
+
+/// Makes a cgroup whose parent hands on the controllers that the limits need.
+fn limited(top: &Path, name: &str, limits: &Limits) -> Result<PathBuf> {
+    let parent = top.join(PARENT);
+    enable_controllers(top, limits)?;
+    // Another run may take the parent away at its end, until there is a child.
+    for _ in 0..100 {
+        match fs::create_dir(&parent) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(error).with_context(|| format!("making the cgroup {}", parent.display()));
+            }
+            _ => {}
+        }
+        match enable_controllers(&parent, limits).and_then(|()| make_in(&parent, name)) {
+            Err(_) if !parent.exists() => {}
+            other => return other,
+        }
+    }
+    bail!("the cgroup {} does not stay", parent.display())
 }
 
 fn make_in(parent: &Path, name: &str) -> Result<PathBuf> {
@@ -157,7 +177,7 @@ fn enable_controllers(parent: &Path, limits: &Limits) -> Result<()> {
 
 /// Where the hierarchy of version 2 is mounted.
 pub(super) fn hierarchy() -> Result<Option<PathBuf>> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").context("reading /proc/thread-self/mountinfo")?;
     Ok(mounts.lines().find_map(cgroup2_mount))
 }
 
@@ -189,7 +209,7 @@ fn start_time(pid: u32) -> Option<u64> {
 pub fn sweep() -> Result<usize> {
     let Some(top) = hierarchy()? else { return Ok(0) };
     let own = own_path().map(|own| top.join(own.trim_start_matches('/')));
-    let mut folders = vec![top.join("bakehouse"), top.clone()];
+    let mut folders = vec![top.join(PARENT), top.clone()];
     folders.extend(own.filter(|own| *own != top));
     let mut swept = 0;
     for folder in folders {

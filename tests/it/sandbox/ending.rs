@@ -132,11 +132,13 @@ fn as_a_process_of_its_own() {
     println!("outcome {:?}", ran.result);
 }
 
-fn process(task: &str) -> Command {
+/// `temporary` is where it makes its folders: should it be killed, its caller removes them.
+fn process(task: &str, temporary: &tempfile::TempDir) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "sandbox::ending::as_a_process_of_its_own", "--nocapture"])
         .env("BAKEHOUSE_TEST_TASK", task)
+        .env("TMPDIR", temporary.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
     command
@@ -158,8 +160,11 @@ fn wait_until_gone(watch: Watch) {
 }
 
 /// The process, and its output: closed early, it would be a broken pipe.
-fn start_and_wait_until_ready(alive: &Alive) -> (std::process::Child, impl Sized) {
-    let mut child = process("daemon")
+fn start_and_wait_until_ready(
+    alive: &Alive,
+    temporary: &tempfile::TempDir,
+) -> (std::process::Child, impl Sized) {
+    let mut child = process("daemon", temporary)
         .env("BAKEHOUSE_TEST_ALIVE", alive.0.path())
         .spawn()
         .expect("starting this test again");
@@ -179,7 +184,8 @@ fn killing_the_caller_ends_everything() {
     }
     let alive = Alive::new();
     let watch = alive.watch();
-    let (mut child, _output) = start_and_wait_until_ready(&alive);
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut child, _output) = start_and_wait_until_ready(&alive, &temporary);
     child.kill().unwrap();
     child.wait().unwrap();
     wait_until_gone(watch);
@@ -192,7 +198,8 @@ fn killing_the_helper_ends_everything() {
     }
     let alive = Alive::new();
     let watch = alive.watch();
-    let (mut child, _output) = start_and_wait_until_ready(&alive);
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut child, _output) = start_and_wait_until_ready(&alive, &temporary);
     let children = format!("/proc/{}/task", child.id());
     let helper = std::fs::read_dir(children)
         .unwrap()
@@ -204,6 +211,7 @@ fn killing_the_helper_ends_everything() {
     wait_until_gone(watch);
     child.wait().unwrap();
     bakehouse::sandbox::sweep().unwrap();
+    assert_eq!(cgroups_of(&helper.to_string()), 0);
 }
 
 #[test]
@@ -212,7 +220,8 @@ fn an_interactive_run_has_a_terminal_of_its_own() {
         return;
     }
     use std::io::Write as _;
-    let mut child = process("interactive").spawn().unwrap();
+    let temporary = tempfile::tempdir().unwrap();
+    let mut child = process("interactive", &temporary).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"typed\n").unwrap();
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -221,31 +230,40 @@ fn an_interactive_run_has_a_terminal_of_its_own() {
     }
 }
 
+/// How many cgroups a helper has left at the top of the hierarchy.
+fn cgroups_of(helper: &str) -> usize {
+    assert!(!helper.is_empty());
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let tops = mounts.lines().filter_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        after.starts_with("cgroup2 ").then(|| before.split(' ').nth(4).map(PathBuf::from))?
+    });
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
+    let prefix = format!("bakehouse-run-{helper}-");
+    tops.flat_map(|top| [top.join(&own), top.clone(), top.join("bakehouse")])
+        .filter_map(|folder| folder.read_dir().ok())
+        .flat_map(|entries| entries.flatten())
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+        .count()
+}
+
 #[test]
 fn no_cgroup_is_left() {
     if !can_make() {
         return;
     }
-    let Some(top) = std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        after.starts_with("cgroup2 ").then(|| before.split(' ').nth(4).map(PathBuf::from))?
-    }) else {
-        eprintln!("skipped: no cgroups of version 2");
-        return;
-    };
     let root = Root::new();
-    let mut helper = String::new();
-    let run = sh("cat /proc/self/cgroup");
-    let ran = root.go_with(&run, &Stop::default(), |_| {
+    let (mut helper, mut during) = (String::new(), 0);
+    let ran = root.go_with(&sh("cat /proc/self/cgroup"), &Stop::default(), |_| {
         helper = std::fs::read_to_string("/proc/thread-self/children").unwrap().trim().to_owned();
+        during = cgroups_of(&helper);
     });
     let out = ran.good();
+    if during == 0 {
+        eprintln!("skipped: no cgroups of version 2");
+        return;
+    }
     assert!(out.lines().any(|line| line == "0::/"), "its own cgroup is all that it sees: {out}");
-    let prefix = format!("bakehouse-run-{helper}-");
-    let left = std::fs::read_dir(top)
-        .unwrap()
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
-    assert!(!helper.is_empty());
-    assert_eq!(left.count(), 0);
+    assert_eq!(cgroups_of(&helper), 0);
 }

@@ -1,7 +1,9 @@
 //! The network: none at all, or the builder's without the metadata service.
 
+use bakehouse::error::{Kind, failure_of, kind_of};
 use bakehouse::sandbox::Network;
 
+use crate::support::host::in_own_mounts;
 use crate::support::metadata::Place;
 use crate::support::roots::{Root, can_make, sh};
 
@@ -37,4 +39,47 @@ fn the_metadata_service_is_out_of_reach_and_all_else_is_not() {
         assert!(!root.go(&run).out.contains("credentials"));
         drop(place);
     });
+}
+
+#[test]
+fn where_the_metadata_service_cannot_be_refused_nothing_runs_on_the_network() {
+    if !can_make() {
+        return;
+    }
+    let root = Root::new();
+    in_own_mounts(move || {
+        let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        for line in mounts.lines().filter(|line| line.contains(" - cgroup2 ")) {
+            let place = line.split(' ').nth(4).unwrap();
+            nix::mount::umount2(place, nix::mount::MntFlags::MNT_DETACH).unwrap();
+        }
+        let mut run = sh("echo ran");
+        assert_eq!(root.go(&run).good(), "ran\n", "without network all is well");
+        run.network = Network::Host;
+        let ran = root.go(&run);
+        assert_eq!(ran.out, "");
+        let error = ran.refused();
+        assert_eq!(kind_of(&error), Kind::Host, "{error:#}");
+        assert!(format!("{error:#}").contains("the metadata service cannot be kept from what runs inside"));
+        assert!(failure_of(&error).unwrap().hint.as_deref().unwrap().contains("network = \"none\""));
+        assert!(bakehouse::sandbox::walls().iter().any(|wall| wall.lacking.is_some()), "doctor tells");
+    });
+}
+
+#[test]
+fn a_trial_tells_whether_this_host_can_build_a_sandbox() {
+    if !can_make() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let helper = std::path::Path::new(env!("CARGO_BIN_EXE_bakehouse"));
+    for network in [Network::None, Network::Host] {
+        runtime.block_on(bakehouse::sandbox::self_test(helper, network)).unwrap();
+    }
+    let missing =
+        runtime.block_on(bakehouse::sandbox::self_test("/nowhere".as_ref(), Network::None)).unwrap_err();
+    assert!(format!("{missing:#}").contains("starting the sandbox's helper /nowhere"), "{missing:#}");
+    for wall in bakehouse::sandbox::walls() {
+        println!("{}: {}", wall.what, wall.lacking.as_deref().unwrap_or("stands"));
+    }
 }

@@ -105,3 +105,50 @@ fn eight_at_once_do_not_meet() {
         assert_eq!(lines, vec![number.to_string(); 5]);
     }
 }
+
+/// Writes "i386", then asks for what the filter answers: to sync a descriptor that there is not, by i386's numbers.
+const I386: &str = r#"
+static long call(long number, long a, long b, long c) {
+    long answer;
+    __asm__ volatile("int $0x80" : "=a"(answer) : "a"(number), "b"(a), "c"(b), "d"(c) : "memory");
+    return answer;
+}
+void _start(void) {
+    call(4, 1, (long)"i386\n", 5);
+    call(1, call(118, -1, 0, 0) == 0 ? 10 : 11, 0, 0);
+}
+"#;
+
+#[test]
+fn a_program_of_the_32_bit_architecture_runs_and_is_filtered_too() {
+    if !can_make() || !cfg!(target_arch = "x86_64") || !crate::support::host::has(&["cc"]) {
+        return;
+    }
+    let root = Root::new();
+    let (source, program) = (root.path().join("p.c"), root.path().join("p"));
+    std::fs::write(&source, I386).unwrap();
+    let [from, to] = [&source, &program].map(|path| path.to_str().unwrap());
+    crate::support::host::run("cc", &["-m32", "-nostdlib", "-static", "-fno-pic", "-no-pie", "-o", to, from]);
+    if let Err(error) = std::process::Command::new(&program).status() {
+        eprintln!("skipped: this kernel runs no 32-bit programs: {error}");
+        return;
+    }
+    let mut run = argv(&["/p"]);
+    let ran = root.go(&run);
+    assert_eq!((ran.result.unwrap(), ran.out.as_str()), (Outcome::Exited(11), "i386\n"));
+    run.suppress_sync = true;
+    assert_eq!(root.go(&run).result.unwrap(), Outcome::Exited(10), "by its own number");
+}
+
+#[test]
+fn a_crash_runs_no_handler_of_the_builder() {
+    if !can_make() {
+        return;
+    }
+    let root = Root::new();
+    // core(5): of a limit of 1 the kernel takes it that no handler is to run; 1 byte is less than any core file.
+    assert_eq!(
+        root.sh("grep 'core file' /proc/self/limits | tr -s ' '").good().trim(),
+        "Max core file size 1 1 bytes"
+    );
+}
