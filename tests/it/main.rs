@@ -1,5 +1,7 @@
 //! All integration tests are one binary, a module a subject: linking against the AWS SDK is slow.
 
+mod bake;
+mod bake_ec2;
 mod boot;
 mod disk;
 mod ec2;

@@ -1,5 +1,6 @@
 //! What the tests of several subjects share.
 
+pub mod bakery;
 pub mod bases;
 pub mod debian_roots;
 pub mod host;

@@ -1,0 +1,114 @@
+//! Bakes on a root in which little more than a shell can run: what steps leave alone.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use bakehouse::disk::Filesystem;
+
+use crate::support::bakery::{Bakery, changed, look_into, shell_disk, small_disk, tree};
+use crate::support::host::has;
+
+pub const RECIPE: &str = r#"
+[image]
+name = "small-{time}"
+[base]
+image = "small"
+[[step]]
+use = "script"
+script = "setup.sh"
+"#;
+
+pub fn can_bake() -> bool {
+    has(&["sfdisk", "mkfs.ext4", "e2fsck", "ldd", "timeout"])
+}
+
+#[test]
+fn the_images_own_resolv_conf_stays_as_it_is() {
+    if !can_bake() {
+        return;
+    }
+    let bakery = Bakery::new();
+    bakery.put(
+        "setup.sh",
+        "#!/bin/sh\nset -e\nfound=\nwhile read -r word rest; do\n\
+         if [ \"$word\" = nameserver ]; then found=yes; fi\ndone < /etc/resolv.conf\n\
+         [ \"$found\" = yes ]\necho ok > /srv/resolved\n",
+    );
+    type Put = fn(&Path);
+    let states: [(&str, Put); 4] = [
+        ("regular", |path| fs::write(path, "# ours\nnameserver 192.0.2.1\n").unwrap()),
+        ("dangling", |path| symlink("../run/systemd/resolve/stub-resolv.conf", path).unwrap()),
+        ("absolute", |path| symlink("/run/resolvconf/resolv.conf", path).unwrap()),
+        ("missing", |_| {}),
+    ];
+    for (name, put) in states {
+        let disk = shell_disk(64, "label: gpt\ntype=linux\n", (1, Filesystem::Ext), |root| {
+            put(&root.join("etc/resolv.conf"));
+        });
+        bakery.base(name, disk.path());
+        let ran = bakery.bake(&RECIPE.replace("\"small", &format!("\"{name}")), &[]);
+        let told = ran.told();
+        let image = ran.id();
+        let before = look_into(disk.path(), 1, "ext4", tree);
+        bakery.look(&image, 1, "ext4", |root| {
+            let only = |path: &str| path == "srv/resolved";
+            assert_eq!(changed(&before, &tree(root), only), Vec::<String>::new(), "{name}: {told}");
+            assert!(root.join("srv/resolved").is_file(), "{name}");
+        });
+    }
+    bakery.assert_nothing_left();
+}
+
+#[test]
+fn flags_lie_over_the_recipe() {
+    if !can_bake() {
+        return;
+    }
+    let bakery = Bakery::new();
+    let disk = small_disk();
+    bakery.base("small", disk.path());
+    bakery.put("setup.sh", "#!/bin/sh\necho baked > /srv/mark\n");
+    let flags =
+        ["--name", "named by flag", "--tag", "a=b=c", "--description", "words", "--creator", "somebody"];
+    let image = bakery.bake(RECIPE, &flags).id();
+    let record = bakery.store().image("named by flag").unwrap();
+    assert_eq!(record.id, image);
+    assert_eq!((record.tags["a"].as_str(), record.tags["creator"].as_str()), ("b=c", "somebody"));
+    assert!(record.description.starts_with("words (name=named by flag, "), "{}", record.description);
+
+    // What was baked is a base itself, and says whose it is.
+    let again = bakery.bakehouse(&["bake", "--base", "named by flag", "--name", "second"]).id();
+    let second = bakery.store().image(&again).unwrap();
+    assert_eq!(second.base.as_deref(), Some(image.as_str()));
+    bakery.look(&again, 1, "ext4", |root| {
+        assert_eq!(fs::read_to_string(root.join("srv/mark")).unwrap(), "baked\n");
+    });
+    bakery.assert_nothing_left();
+}
+
+#[test]
+fn two_bakes_at_once_do_not_meet() {
+    if !can_bake() {
+        return;
+    }
+    let bakery = Bakery::new();
+    let disk = small_disk();
+    bakery.base("small", disk.path());
+    bakery.put("recipe.toml", RECIPE);
+    bakery.put("setup.sh", "#!/bin/sh\necho \"$WHO\" > /srv/mark\n");
+    let images: Vec<String> = std::thread::scope(|scope| {
+        let bakes: Vec<_> = (0..3)
+            .map(|number| {
+                let bakery = &bakery;
+                scope.spawn(move || {
+                    let name = format!("at-once-{number}");
+                    bakery.bakehouse(&["bake", "recipe.toml", "--name", &name]).id()
+                })
+            })
+            .collect();
+        bakes.into_iter().map(|bake| bake.join().unwrap()).collect()
+    });
+    assert_eq!(images.len(), 3);
+    bakery.assert_nothing_left();
+}
