@@ -66,7 +66,12 @@ impl Kitchen<'_> {
         self.reporter.phase("mount", "finding, checking and mounting the root");
         self.stop.check()?;
         let target = self.mount_point(plan)?;
-        let options = MountOptions { partition: plan.disk.spec.partition, grow: true, target };
+        let options = MountOptions {
+            partition: plan.disk.spec.partition,
+            // A base that leaves room unused does so on purpose, as long as nobody asks for more.
+            grow: plan.disk.size > plan.base.size,
+            target,
+        };
         let root = blocking(|| disk.mount(&options))?;
         for area in root.areas() {
             self.reporter.note(&area.to_string());
