@@ -119,7 +119,8 @@ impl Kitchen<'_> {
             self.reporter
                 .phase("provision", &format!("step {} of {}: {}", number + 1, plan.steps.len(), step.name));
             let done = provisioning.run_step(step).await?;
-            main = main.or(done.main);
+            // As in a step's list, the last one is what the image is for: what it needs comes before it.
+            main = done.main.or(main);
         }
         for (number, check) in plan.checks.iter().enumerate() {
             self.reporter

@@ -95,7 +95,7 @@ fn complete(
     // Read again: the look at it skipped the journal, in which a change of it may have waited.
     let fstab = root::holds_root(target)?.unwrap_or_default();
     let own = fstab::root(&fstab).map(|entry| entry.source.as_str()).zip(root.area.number);
-    let mut areas = vec![root.area.clone()];
+    let mut areas = vec![Area { length: size_now(device, &root.area)?, ..root.area.clone() }];
     for entry in fstab::beneath_root(&fstab) {
         let area = match fstab::resolve(&entry.source, survey, own).as_slice() {
             [area] => *area,

@@ -177,7 +177,8 @@ fn enable_controllers(parent: &Path, limits: &Limits) -> Result<()> {
 
 /// Where the hierarchy of version 2 is mounted.
 pub(super) fn hierarchy() -> Result<Option<PathBuf>> {
-    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").context("reading /proc/thread-self/mountinfo")?;
+    let mounts =
+        fs::read_to_string("/proc/thread-self/mountinfo").context("reading /proc/thread-self/mountinfo")?;
     Ok(mounts.lines().find_map(cgroup2_mount))
 }
 

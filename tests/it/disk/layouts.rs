@@ -58,6 +58,7 @@ fn every_layout(filesystem: Filesystem, mib: u64) {
             let root = mount(&image);
             assert_eq!(root.areas().len(), 1);
             let grown = size_of(root.path());
+            assert!(root.areas()[0].length >= grown, "{name}: the root is told at its new size");
             assert!(grown > (mib * 3 / 2) << 20, "{name}: grown to {} MiB only", grown >> 20);
             fs::write(root.path().join("srv/made"), "by provisioning").unwrap();
             let _proof = root.provisioned().close().unwrap().proof();
