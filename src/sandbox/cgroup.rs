@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::Limits;
 use crate::error::{Failure, Kind};
+use crate::sys;
 
 /// The first part of the name of every run's cgroup; the helper's PID and start time follow.
 const PREFIX: &str = "bakehouse-run-";
@@ -113,16 +114,32 @@ impl AsFd for Cgroup {
     }
 }
 
+/// How long the processes of a cgroup that were ended may take to be gone, in milliseconds.
+const EMPTYING: i32 = 10_000;
+
+/// Removes a cgroup once it is empty.
 fn remove(path: &Path) -> Result<()> {
-    // EBUSY while a process that was waited for is still on its way out of the cgroup's count.
-    for _ in 0..1000 {
-        match fs::remove_dir(path) {
-            Err(error) if error.kind() == ErrorKind::ResourceBusy => std::thread::yield_now(),
+    let context = || format!("removing the cgroup {}", path.display());
+    loop {
+        let events = path.join("cgroup.events");
+        let watched = match fs::File::open(&events) {
+            Ok(watched) => watched,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            other => return other.with_context(|| format!("removing the cgroup {}", path.display())),
+            Err(error) => return Err(error).with_context(context),
+        };
+        // Read through the watched descriptor: a change after this wakes the wait.
+        let now = std::io::read_to_string(&watched).with_context(context)?;
+        if !now.lines().any(|line| line == "populated 1") {
+            break;
+        }
+        if !sys::process::changed(watched.as_fd(), EMPTYING).with_context(context)? {
+            bail!("the cgroup {} does not become empty", path.display());
         }
     }
-    bail!("the cgroup {} does not become empty", path.display())
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(context),
+        _ => Ok(()),
+    }
 }
 
 /// Makes a cgroup whose parent hands on the controllers that the limits need.

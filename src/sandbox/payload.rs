@@ -1,6 +1,7 @@
 //! Process 2: becomes the program, or is the builtin.
 
 use std::ffi::{CString, OsStr};
+use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
@@ -35,13 +36,7 @@ fn run(spec: &Spec, terminal: Option<Terminal>, builtins: &[Builtin]) -> Result<
     setsid().context("starting a session")?;
     match terminal {
         Some(terminal) => terminal.become_standard()?,
-        // So that `> /dev/stderr` works for another user too: opening it asks for the pipe's permission.
-        None => {
-            let mode = Mode::from_bits_truncate(0o622);
-            fchmod(std::io::stdout(), mode)
-                .and_then(|()| fchmod(std::io::stderr(), mode))
-                .context("opening the output to other users")?;
-        }
+        None => own_streams()?,
     }
     sys::process::default_signals().context("resetting signals")?;
     let cwd = spec.run.cwd.as_deref().unwrap_or(std::path::Path::new("/"));
@@ -62,6 +57,18 @@ fn run(spec: &Spec, terminal: Option<Terminal>, builtins: &[Builtin]) -> Result<
     }
 }
 
+/// Makes the standard streams fit to be handed to a stranger.
+fn own_streams() -> Result<()> {
+    // What was inherited is the builder's /dev/null itself: root could change its mode through the descriptor.
+    let null = File::open("/dev/null").context("opening /dev/null")?;
+    nix::unistd::dup2_stdin(&null).context("reading from /dev/null")?;
+    // So that `> /dev/stderr` works for another user too: opening it asks for the pipe's permission.
+    let mode = Mode::from_bits_truncate(0o622);
+    fchmod(std::io::stdout(), mode)
+        .and_then(|()| fchmod(std::io::stderr(), mode))
+        .context("opening the output to other users")
+}
+
 /// Limits that programs are known to depend on, whatever the builder's own are.
 pub(super) fn set_limits() -> Result<()> {
     let set = |resource, soft, hard| {
@@ -70,8 +77,11 @@ pub(super) fn set_limits() -> Result<()> {
     };
     // Old programs close every descriptor up to the limit.
     set(Resource::RLIMIT_NOFILE, 1024, 524_288).context("limiting open files")?;
-    // 1 and not 0: the kernel then runs no core_pattern handler of the builder's either (core(5)).
-    set(Resource::RLIMIT_CORE, 1, 1).context("limiting core files")
+    // 1 and not 0: the kernel then runs no core_pattern handler of the builder's either (core(5)). The filter
+    // keeps it so.
+    set(Resource::RLIMIT_CORE, 1, 1).context("limiting core files")?;
+    // Where memory runs out, rather a step than the bake or something else of the builder.
+    std::fs::write("/proc/self/oom_score_adj", "500").context("making the program the first to go")
 }
 
 fn execute(spec: &Spec, argv: &[String]) -> Result<()> {

@@ -33,13 +33,17 @@ pub(super) enum Rule {
     /// Fails with EPERM if the mode in the argument of this number is a block device's, or a character device's
     /// and the number in the next argument is not 0 (0/0 is an overlay filesystem's mark of a deleted file).
     RefuseDevices(u32),
+    /// Answers 0 and does nothing if the first of these arguments is this value and the second, a pointer, is not
+    /// null.
+    Pretend(u32, u32, u32),
 }
 
 /// Where fields are in `struct seccomp_data`.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 
-/// The low 32 bits of an argument; the kernel looks at no more of those that are filtered here.
+/// The low 32 bits of an argument, all that the kernel looks at of those that are filtered here but pointers; its
+/// high ones are at the same place with bit 2 flipped.
 fn argument(index: u32) -> u32 {
     16 + 8 * index + if cfg!(target_endian = "big") { 4 } else { 0 }
 }
@@ -119,6 +123,17 @@ fn actions(rule: Rule) -> Result<Vec<sock_filter>> {
             code.push(statement(RETURN, errno(libc::EAFNOSUPPORT)));
             code
         }
+        Rule::Pretend(index, value, pointer) => vec![
+            load(argument(index)),
+            jump_if(IF_EQUAL, value, 1, 0),
+            allow,
+            load(argument(pointer)),
+            jump_if(IF_EQUAL, 0, 0, 2),
+            load(argument(pointer) ^ 4),
+            jump_if(IF_EQUAL, 0, 1, 0),
+            statement(RETURN, errno(0)),
+            allow,
+        ],
         Rule::RefuseDevices(index) => vec![
             load(argument(index)),
             statement(AND, libc::S_IFMT),
@@ -199,6 +214,10 @@ mod tests {
             assert_eq!(answer("socket", &[2, 1, 0]), ALLOW);
             assert_eq!(answer("socket", &[40, 1, 0]), errno(libc::EAFNOSUPPORT), "vsock");
             assert_eq!(answer("mount", &[]), eperm);
+            assert_eq!(answer("prlimit64", &[0, 4, 0, 0x1000]), ALLOW, "asking for the limit");
+            assert_eq!(answer("prlimit64", &[0, 4, 0x1000, 0]), errno(0), "RLIMIT_CORE");
+            assert_eq!(answer("prlimit64", &[0, 7, 0x1000, 0]), ALLOW, "RLIMIT_NOFILE");
+            assert_eq!(answer("setrlimit", &[4, 0x1000]), errno(0));
             assert_eq!(answer("fsync", &[]), ALLOW);
             assert_eq!(run(&program, table.architecture, 0, &[]), ALLOW);
             if table.has_x32 {

@@ -94,6 +94,8 @@ const CALLS: &[Call] = &[
     each("mknodat", 259, 297, 33, 324),
     each("socket", 41, 359, 198, 281),
     each("socketpair", 53, 360, 199, 288),
+    each("setrlimit", 160, 75, 164, 75),
+    each("prlimit64", 302, 340, 261, 369),
     each("fsync", 74, 118, 82, 118),
     each("fdatasync", 75, 148, 83, 148),
     each("sync", 162, 36, 81, 36),
@@ -152,6 +154,10 @@ const MOUNTS: &[&str] = &[
 /// in memory where a filter cannot look, and io_uring, whose operations no filter sees.
 const UNKNOWN: &[&str] = &["clone3", "io_uring_setup", "io_uring_enter", "io_uring_register"];
 
+/// How the limit on core files is set. It stays as the sandbox set it (see `payload`), and programs are told that
+/// all is well: scripts that forbid core files with `ulimit -c 0` are many, and get none.
+const RLIMIT_CORE: u32 = 4;
+
 const SYNC: &[&str] = &["fsync", "fdatasync", "sync", "syncfs", "msync", "sync_file_range"];
 
 /// Unix, IPv4, IPv6 and netlink. Not vsock above all, by which a virtual machine talks to its host.
@@ -166,6 +172,8 @@ pub(super) fn rules(suppress_sync: bool, mounts: bool) -> Vec<(&'static [&'stati
         (&["ioctl"], Rule::RefuseValues(1, &[TIOCSTI, TIOCLINUX])),
         (&["mknod"], Rule::RefuseDevices(1)),
         (&["mknodat"], Rule::RefuseDevices(2)),
+        (&["setrlimit"], Rule::Pretend(0, RLIMIT_CORE, 1)),
+        (&["prlimit64"], Rule::Pretend(1, RLIMIT_CORE, 2)),
         (&["socket", "socketpair"], Rule::AllowFamilies(FAMILIES)),
     ];
     if !mounts {

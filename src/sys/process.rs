@@ -43,6 +43,12 @@ pub fn hung_up(fd: BorrowedFd<'_>, timeout: i32) -> nix::Result<bool> {
     wait_for([fd], 0, timeout).map(|[up]| up)
 }
 
+/// Waits until a file of the kernel's that tells of its changes (poll(2), `POLLPRI`) has changed since it was
+/// read; tells whether it did within `timeout` milliseconds.
+pub fn changed(fd: BorrowedFd<'_>, timeout: i32) -> nix::Result<bool> {
+    wait_for([fd], libc::POLLPRI, timeout).map(|[changed]| changed)
+}
+
 /// Waits until `hangup` is hung up or `readable` is readable; tells which.
 pub fn wait_hangup_or_readable(
     hangup: BorrowedFd<'_>,

@@ -132,6 +132,27 @@ fn no_descriptor_and_no_signal_setting_is_inherited() {
     assert!(told.contains(&"NoNewPrivs:\t0"), "set-id programs work");
 }
 
+/// A descriptor of a file of the builder's would let root inside change that file's mode and owner.
+#[test]
+fn standard_input_is_the_sandboxs_own() {
+    if !can_make() {
+        return;
+    }
+    let root = Root::new();
+    let out = root.sh("stat -L -c %d:%i /proc/self/fd/0 /dev/null").good();
+    let [input, null] = lines(&out)[..] else { panic!("{out}") };
+    assert_eq!(input, null);
+}
+
+/// Where memory runs out, the kernel ends a step before it ends a bake.
+#[test]
+fn programs_inside_are_the_first_to_go_when_memory_runs_out() {
+    if !can_make() {
+        return;
+    }
+    assert_eq!(Root::new().sh("cat /proc/self/oom_score_adj /proc/1/oom_score_adj").good(), "500\n500\n");
+}
+
 #[test]
 fn another_user_can_write_to_the_standard_streams_by_name() {
     if !can_make() {
