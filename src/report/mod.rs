@@ -169,7 +169,9 @@ impl Inner {
 
     fn say(&mut self, from: Volume, shown: &str, logged: &str) {
         if self.volume >= from {
-            if let Err(error) = writeln!(std::io::stderr(), "{}", shown.trim_end()) {
+            // In one write: other processes' lines may come in between.
+            let line = format!("{}\n", shown.trim_end());
+            if let Err(error) = std::io::stderr().write_all(line.as_bytes()) {
                 self.unheard(&error);
             }
         }
@@ -194,7 +196,7 @@ impl Inner {
         let at = self.began.elapsed().as_secs_f64();
         if let Some((_, file)) = &mut self.log {
             // A full disk under the log must not end a bake.
-            drop(writeln!(file, "{at:9.3} {}", text.trim_end()));
+            drop(file.write_all(format!("{at:9.3} {}\n", text.trim_end()).as_bytes()));
         }
     }
 }

@@ -3,6 +3,7 @@
 mod bake;
 mod bake_ec2;
 mod boot;
+mod crash;
 mod disk;
 mod ec2;
 mod local;

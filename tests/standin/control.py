@@ -4,6 +4,7 @@ import json
 import urllib.parse
 
 from . import seed
+from .actions.attachments import unstick
 from .actions.images import describe as describe_image
 from .actions.snapshots import describe as describe_snapshot
 from .actions.volumes import describe as describe_volume
@@ -68,6 +69,15 @@ def _settings(state, asked, document):
     return {"consistency": state.settings.consistency}
 
 
+def _unstick(state, asked, document):
+    """What a `stuck` fault holds up goes on: as when EC2's own trouble is over."""
+    with state.lock:
+        for region in state.regions.values():
+            for volume in region.volumes.values():
+                unstick(state, volume)
+    return {}
+
+
 def _seed(state, asked, document):
     return seed.image(state, document)
 
@@ -116,6 +126,7 @@ PAGES = {
     ("POST", "release"): _release,
     ("POST", "latencies"): _latencies,
     ("POST", "settings"): _settings,
+    ("POST", "unstick"): _unstick,
     ("POST", "seed"): _seed,
     ("POST", "parameters"): _parameters,
     ("GET", "state"): _state,

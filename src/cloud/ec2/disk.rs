@@ -12,7 +12,7 @@ use super::create_volume::NewVolume;
 use super::detach_volume::Detaching;
 use super::device_names::{self, DeviceName};
 use super::explain::Trouble;
-use super::retry::{insist, insist_looking};
+use super::retry::{insist, insist_looking, search};
 use super::watch::{Patience, Seen, Sort, Verdict};
 use crate::cloud::DiskHandle;
 use crate::error::{Failure, Kind};
@@ -190,13 +190,26 @@ impl Ec2 {
     pub(super) async fn detach(&self, volume: &str, instance: &str) -> Result<()> {
         let doing = || format!("detaching {volume} from {instance}");
         let call = || self.api.detach_volume(volume, instance);
-        let asked = insist(self.effort(None), call).await.map_err(Trouble::into_error).with_context(doing)?;
-        if asked != Detaching::Gone {
+        // One refused while the volume was still being attached is asked for once more when it is.
+        for is_last in [false, true] {
+            let asked =
+                insist(self.effort(None), call).await.map_err(Trouble::into_error).with_context(doing)?;
+            if asked == Detaching::Gone {
+                break;
+            }
+            let ask_again = asked == Detaching::Not && !is_last;
             let usual = self.patience(self.settings.attachment);
             let first = if asked == Detaching::Begun { usual.first } else { Duration::ZERO };
             let patience = Patience { first, visible: self.settings.lookup, ..usual };
-            let waiting = self.watcher.wait(Sort::Volume, volume, patience, |seen| detached(seen, instance));
-            waiting.await.with_context(doing)?;
+            let waiting =
+                self.watcher.wait(Sort::Volume, volume, patience, |seen| match state_at(seen, instance) {
+                    None => Verdict::Done,
+                    Some("attached") if ask_again => Verdict::Done,
+                    Some(state) => Verdict::Wait(state.to_owned()),
+                });
+            if state_at(&waiting.await.with_context(doing)?, instance).is_none() {
+                break;
+            }
         }
         self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(volume);
         Ok(())
@@ -208,14 +221,23 @@ impl Ec2 {
         let call = || self.api.delete_volume(volume);
         match insist(self.effort(None), call).await {
             Ok(()) => return Ok(()),
-            Err(trouble) if trouble.is(&["VolumeInUse"]) => {}
+            // Neither is one that is still being made deleted, nor one that is being deleted.
+            Err(trouble) if trouble.is(&["VolumeInUse", "IncorrectState"]) => {}
             Err(trouble) => return Err(trouble.into_error()).with_context(doing),
         }
         let this = vec![filter("volume-id", volume)];
+        let made = search(self.effort(None), self.settings.volume, || async {
+            let volumes = self.api.describe_volumes(this.clone()).await?;
+            Ok(volumes.iter().all(|(_, seen)| seen.state != "creating").then_some(()))
+        });
+        made.await.map_err(Trouble::into_error).with_context(doing)?;
         let volumes = insist(self.effort(None), || self.api.describe_volumes(this.clone()))
             .await
             .map_err(Trouble::into_error)
             .with_context(doing)?;
+        if volumes.iter().any(|(_, seen)| matches!(seen.state.as_str(), "deleting" | "deleted")) {
+            return Ok(());
+        }
         for attached in volumes.iter().flat_map(|(_, seen)| &seen.attached) {
             self.detach(volume, &attached.instance).await?;
         }
@@ -227,12 +249,10 @@ impl Ec2 {
     }
 }
 
-fn detached(seen: &Seen, instance: &str) -> Verdict {
+/// The state of a volume's attachment to an instance, while there is one.
+fn state_at<'a>(seen: &'a Seen, instance: &str) -> Option<&'a str> {
     let ours = seen.attached.iter().find(|one| one.instance == instance && one.state != "detached");
-    match ours {
-        Some(ours) => Verdict::Wait(ours.state.clone()),
-        None => Verdict::Done,
-    }
+    ours.map(|ours| ours.state.as_str())
 }
 
 /// Whether a call that failed surely had no effect.

@@ -183,3 +183,19 @@ async fn a_stop_ends_a_wait_at_once() {
     assert!(error.downcast_ref::<Interrupted>().is_some(), "{error:#}");
     assert!(began.elapsed() < Duration::from_secs(5));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_is_still_being_made_is_deleted_when_it_is() {
+    let Some(bench) = Bench::start().await else { return };
+    bench.standin.latencies(json!({"create-volume": 1.0}));
+    let journal = bench.journal("bake-1");
+    let making = bench.disk("bake-1", &journal);
+    let stopping = async {
+        bench.called("CreateVolume").await;
+        bench.stop.raise(15);
+    };
+    let (made, ()) = tokio::join!(making, stopping);
+    assert_eq!(exit_status(&made.unwrap_err()), 143);
+    bench.unwind(&journal).await;
+    assert_eq!(bench.left(), (0, 0, 0));
+}

@@ -114,6 +114,11 @@ impl Standin {
         self.call("DELETE", "faults", None);
     }
 
+    /// Lets what `stuck` faults hold up go on: volumes and attachments.
+    pub fn unstick(&self) {
+        self.post("unstick", &json!({}));
+    }
+
     /// Sets latencies, in seconds.
     pub fn latencies(&self, latencies: Value) {
         self.post("latencies", &latencies);

@@ -97,3 +97,14 @@ def _detach(state, volume, attachment) -> None:
         else:
             attachment.state = "busy"
             state.clock.after(BUSY_LOOK, _detach, state, volume, attachment)
+
+
+def unstick(state, volume) -> None:
+    """Under the lock."""
+    if volume.state == "creating":
+        volume.state = "available"
+    attachment = volume.attachment
+    if attachment and attachment.stuck:
+        attachment.stuck = False
+        step = _attach if attachment.state == "attaching" else _detach
+        state.clock.after(0, step, state, volume, attachment)

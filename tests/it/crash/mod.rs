@@ -1,0 +1,7 @@
+//! Crash safety, shown: whatever ends a bake, nothing of it remains or its image is whole.
+
+mod faults;
+mod kill;
+mod points;
+mod site;
+mod table;

@@ -1,0 +1,172 @@
+//! The points of a bake, from recorded runs: each journal write and other step of the kernel's, each API call.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::site::{GOOD_STEP, On, Site};
+
+/// A point of a bake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Point {
+    /// The baking thread enters a system call for the `nth` time (from 1).
+    Kernel { call: &'static str, nth: usize, about: String, lost: Lost },
+    /// An API call is held, before it is carried out or after.
+    Api { action: String, nth: usize, when: &'static str },
+}
+
+/// What a power cut takes of a line of the journal that was written and not yet synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    Nothing,
+    Half,
+    All,
+}
+
+impl std::fmt::Display for Point {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Kernel { call, nth, about, lost } => {
+                write!(f, "{call} {nth} ({about})")?;
+                match lost {
+                    Lost::Nothing => Ok(()),
+                    Lost::Half => f.write_str(", the line torn"),
+                    Lost::All => f.write_str(", the line lost"),
+                }
+            }
+            Self::Api { action, nth, when } => write!(f, "{when} {action} {nth}"),
+        }
+    }
+}
+
+/// The system calls of the baking thread that points are made of.
+const CALLS: [&str; 7] = ["fdatasync", "fsync", "unlink", "rmdir", "mount", "umount2", "execve"];
+
+/// What a recorded bake is to come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goes {
+    Well,
+    /// Its step fails, and all is undone.
+    Wrong,
+}
+
+impl Goes {
+    pub fn prepare(self, site: &Site) {
+        site.write_recipe(if self == Self::Well { GOOD_STEP } else { "exit 3" });
+    }
+
+    fn record(self, site: &Site, through: &[&str]) {
+        self.prepare(site);
+        let ended = site.bake(through, "recorded").wait();
+        let wanted = if self == Self::Well { 0 } else { 9 };
+        assert_eq!(ended.status.code(), Some(wanted), "{}", ended.told());
+    }
+}
+
+/// The points of a bake that goes well, then those of one that goes wrong, from where it does.
+pub fn all(on: On, losses: bool) -> Vec<(Goes, Point)> {
+    let mut all = Vec::new();
+    for points in [&(|goes| kernel(on, goes, losses)) as &dyn Fn(Goes) -> Vec<Point>, &api] {
+        let (well, wrong) = (points(Goes::Well), points(Goes::Wrong));
+        let alike = well.iter().zip(&wrong).take_while(|(well, wrong)| well == wrong).count();
+        all.extend(well.into_iter().map(|point| (Goes::Well, point)));
+        all.extend(wrong.into_iter().skip(alike).map(|point| (Goes::Wrong, point)));
+        if on == On::Local {
+            break;
+        }
+    }
+    all
+}
+
+/// The kernel's points of a bake, from a run under strace. `execve` is the first of all and left out.
+fn kernel(on: On, goes: Goes, losses: bool) -> Vec<Point> {
+    let site = Site::new(on);
+    let trace = site.path("trace");
+    let calls = format!("trace={},write", CALLS.join(","));
+    goes.record(&site, &["strace", "-qq", "-y", "-s", "60", "-o", trace.to_str().unwrap(), "-e", &calls]);
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut points = Vec::new();
+    let mut line_of_journal = String::new();
+    for line in std::fs::read_to_string(&trace).unwrap().lines() {
+        let Some((call, rest)) = line.split_once('(') else { continue };
+        if call == "write" && rest.contains(".journal>") {
+            line_of_journal = said(rest);
+        }
+        let Some(call) = CALLS.iter().find(|known| **known == call && **known != "execve") else { continue };
+        let nth = counts.entry(call).and_modify(|count| *count += 1).or_insert(1);
+        let about = match *call {
+            "fdatasync" => line_of_journal.clone(),
+            _ => short(rest),
+        };
+        points.push(Point::Kernel { call, nth: *nth, about: about.clone(), lost: Lost::Nothing });
+        if losses && *call == "fdatasync" {
+            let lost = if *nth % 3 == 0 { Lost::Half } else { Lost::All };
+            points.push(Point::Kernel { call, nth: *nth, about, lost });
+        }
+    }
+    assert!(counts["fdatasync"] >= 4, "a bake's journal has more lines: {counts:?}");
+    points
+}
+
+/// `intend volume` of `12</x.journal>, "{\"line\":\"intend\",\"number\":0,\"thing\":{\"thing\":\"volume\"…`.
+fn said(write: &str) -> String {
+    let words: Vec<_> =
+        write.split("\\\"").filter(|word| word.chars().all(|c| c.is_alphanumeric() || c == '-')).collect();
+    let after = |key: &str| words.iter().rposition(|word| *word == key).and_then(|at| words.get(at + 1));
+    let number = write.split_once("number\\\":").and_then(|(_, rest)| rest.chars().next());
+    let what = [after("line"), after("thing"), after("key")]
+        .into_iter()
+        .flatten()
+        .copied()
+        .collect::<Vec<_>>()
+        .join(" ");
+    number.map_or(what.clone(), |number| format!("{what} {number}"))
+}
+
+fn short(rest: &str) -> String {
+    let inner = rest.rsplit_once(')').map_or(rest, |(inner, _)| inner);
+    // Folders and ids differ from run to run.
+    inner
+        .split(", ")
+        .next()
+        .unwrap_or_default()
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches(['>', '"'])
+        .to_owned()
+}
+
+/// The API calls of a bake, from a run against the stand-in: action and which of its kind.
+pub fn calls(goes: Goes) -> Vec<(String, usize)> {
+    let site = Site::new(On::Ec2);
+    site.ec2().clear_requests();
+    goes.record(&site, &[]);
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut calls = Vec::new();
+    for request in site.ec2().requests() {
+        let action = request["action"].as_str().unwrap();
+        let nth = counts.entry(action.to_owned()).and_modify(|count| *count += 1).or_insert(1);
+        calls.push((action.to_owned(), *nth));
+    }
+    for action in ["CreateVolume", "AttachVolume", "DetachVolume", "DeleteVolume"] {
+        assert!(counts.contains_key(action), "{counts:?}");
+    }
+    calls
+}
+
+/// Both sides of every API call of a bake; of one to the metadata service, which changes nothing, the first.
+fn api(goes: Goes) -> Vec<Point> {
+    let mut points = Vec::new();
+    for (action, nth) in calls(goes) {
+        let sides: &[&'static str] =
+            if action.starts_with("IMDS") { &["before"] } else { &["before", "after"] };
+        points.extend(sides.iter().map(|when| Point::Api { action: action.clone(), nth, when }));
+    }
+    points
+}
+
+/// The fault that holds a point's call.
+pub fn hold(action: &str, nth: usize, when: &str) -> serde_json::Value {
+    json!({"action": action, "kind": "hold", "on": nth, "when": when})
+}
