@@ -164,6 +164,13 @@ fn no_attempt_to_escape_works() {
     });
 }
 
+/// What a kernel before 6.12 cannot keep from those inside, as `doctor` and docs/security.md say.
+fn beyond_this_kernel(name: &str) -> bool {
+    let lacking =
+        || bakehouse::sandbox::walls().into_iter().find(|wall| wall.what.starts_with("abstract unix"));
+    name == "abstract unix socket of the host" && lacking().is_some_and(|wall| wall.lacking.is_some())
+}
+
 /// Verdict and detail of each attempt by its name.
 type Verdicts = BTreeMap<String, (String, String)>;
 
@@ -191,7 +198,8 @@ fn report(order: &str, [chroot, host, script, package]: [&Verdicts; 4]) {
         let works = in_chroot == "worked" || on_host == "worked";
         // What this host does not have at all shows nothing, but must not be there inside either.
         let held = |verdict: &str| verdict == "blocked" || (!works && verdict == "n/a");
-        if !held(&as_script) || !held(&as_package) {
+        let beyond = beyond_this_kernel(name);
+        if (!held(&as_script) || !held(&as_package)) && !beyond {
             failed.push(name);
         }
         all += 1;
