@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    bakehouse::sandbox::entry(bakehouse::provision::BUILTINS);
+    let builtins = [bakehouse::provision::BUILTINS, bakehouse::contents::hygiene::BUILTINS].concat();
+    bakehouse::sandbox::entry(&builtins);
     bakehouse::cli::main()
 }

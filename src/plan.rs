@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::error::{Failure, Kind};
-use crate::recipe::DiskSpec;
+use crate::recipe::{DiskSpec, HygieneSpec};
 
 mod describe;
 mod late;
@@ -191,6 +191,8 @@ pub struct Plan {
     pub steps: Vec<crate::provisioner::StepPlan>,
     /// The checks, in order.
     pub checks: Vec<crate::provisioner::StepPlan>,
+    /// What is taken out of the root before it is closed, and looked for in it.
+    pub hygiene: HygieneSpec,
 }
 
 /// Proof that a disk's root was closed cleanly. Only the disk room makes one, and only at the end of a clean

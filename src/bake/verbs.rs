@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Kitchen, OnError};
 use crate::cloud::{DiskHandle, ImageSpec, SnapshotSpec};
-use crate::contents::{Difference, inventory};
+use crate::contents::{Difference, hygiene, inventory};
 use crate::disk::{ClosedDisk, Disk, MountOptions, MountedRoot, ProvisionedRoot};
 use crate::error::{Failure, Kind};
 use crate::journal::{Journal, Standing, Thing};
@@ -22,6 +22,8 @@ pub struct Contents {
     packages: Difference,
     main: Option<MainPackage>,
     provisioning: Duration,
+    before: Option<hygiene::Record>,
+    hygiene: hygiene::Report,
 }
 
 /// The journal's note of what registering needs.
@@ -38,6 +40,8 @@ pub struct Captured {
     region: String,
     packages: Difference,
     provisioning_seconds: f64,
+    #[serde(default)]
+    hygiene: hygiene::Report,
 }
 
 impl Kitchen<'_> {
@@ -98,7 +102,11 @@ impl Kitchen<'_> {
         }
         // What provisioning put in place goes before the root is closed, whichever way it ended.
         let tidied = provisioning.finish().await;
-        match result.and_then(|contents| tidied.map(|()| contents)) {
+        let result = match result.and_then(|contents| tidied.map(|()| contents)) {
+            Ok(contents) => self.clean(&sandbox, plan, contents).await,
+            Err(error) => Err(error),
+        };
+        match result {
             Ok(contents) => Ok((root.provisioned(), contents)),
             Err(error) => {
                 self.reporter.phase("undo", "closing the root");
@@ -113,6 +121,7 @@ impl Kitchen<'_> {
     async fn steps_and_checks(&self, provisioning: &Provisioning<'_>, plan: &Plan) -> Result<Contents> {
         let sandbox = provisioning.sandbox();
         let before = inventory(sandbox, self.stop).await?;
+        let record = hygiene::record(sandbox, &plan.hygiene, self.stop).await?;
         provisioning.begin().await?;
         let mut main = None;
         for (number, step) in plan.steps.iter().enumerate() {
@@ -133,7 +142,16 @@ impl Kitchen<'_> {
         }
         let after = inventory(sandbox, self.stop).await?;
         let packages = Difference::between(&before, &after);
-        Ok(Contents { packages, main, provisioning: provisioning.time_inside() })
+        let hygiene = hygiene::Report::default();
+        Ok(Contents { packages, main, provisioning: provisioning.time_inside(), before: record, hygiene })
+    }
+
+    /// Takes out of the root what the bake itself made and instances must not share, and audits the rest.
+    async fn clean(&self, sandbox: &Sandbox, plan: &Plan, mut contents: Contents) -> Result<Contents> {
+        self.reporter.phase("hygiene", "taking out what instances must not share");
+        let record = contents.before.take();
+        contents.hygiene = hygiene::clean(sandbox, &plan.hygiene, record, self.stop, self.reporter).await?;
+        Ok(contents)
     }
 
     pub(super) fn close(&self, root: ProvisionedRoot) -> Result<ClosedDisk> {
@@ -177,6 +195,7 @@ impl Kitchen<'_> {
             region: plan.place.region.clone(),
             packages: contents.packages,
             provisioning_seconds: rounded(contents.provisioning),
+            hygiene: contents.hygiene,
         };
         journal
             .note(CAPTURED, &serde_json::to_string(&captured).context("encoding what registering needs")?)?;
@@ -186,8 +205,17 @@ impl Kitchen<'_> {
 
     /// Registers the image; meanwhile the volume goes.
     pub(super) async fn register(&self, captured: Captured, journal: &Journal) -> Result<Baked> {
-        let Captured { bake, snapshot, volume, image: spec, base, region, packages, provisioning_seconds } =
-            captured;
+        let Captured {
+            bake,
+            snapshot,
+            volume,
+            image: spec,
+            base,
+            region,
+            packages,
+            provisioning_seconds,
+            hygiene,
+        } = captured;
         let progress = |done: &str| self.reporter.note(&format!("{snapshot}: {done}"));
         // The volume goes while the snapshot is pending. Its failure is no reason to lose the image: the
         // journal still owns the volume, and the end of the bake tries again.
@@ -215,6 +243,7 @@ impl Kitchen<'_> {
             packages,
             seconds: seconds(&phases, self.reporter.elapsed()),
             provisioning_seconds,
+            hygiene,
             api_calls: self.cloud.calls(),
             log: self.reporter.log_path().map(|path| path.display().to_string()),
         })

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 mod difference;
 mod dpkg;
+pub mod hygiene;
 mod manifest;
 mod rpm;
 

@@ -3,6 +3,7 @@
 use super::{NamePlan, Plan};
 use crate::provisioner::{StepPlan, Value, Work};
 use crate::recipe::units::show_size;
+use crate::recipe::{Audit, Part};
 
 impl Plan {
     /// The whole plan for people: every name, tag and step.
@@ -41,8 +42,34 @@ impl Plan {
         for (number, check) in self.checks.iter().enumerate() {
             row(&format!("check {}", number + 1), &describe_step(check));
         }
+        row("hygiene", &self.describe_hygiene());
+        row("audit", &self.describe_audit());
         row("then", "close the root, snapshot, register; everything else is released");
         text.trim_end().to_owned()
+    }
+
+    fn describe_hygiene(&self) -> String {
+        let titles = |wanted: bool| {
+            let parts = Part::ALL.into_iter().filter(|part| self.hygiene.parts.contains(part) == wanted);
+            parts.map(Part::title).collect::<Vec<_>>().join(", ")
+        };
+        match (titles(true), titles(false)) {
+            (on, off) if off.is_empty() => format!("what the bake itself makes of {on} goes"),
+            (on, off) if on.is_empty() => format!("off, so that these stay as the steps left them: {off}"),
+            (on, off) => format!("what the bake itself makes of {on} goes; left as they are: {off}"),
+        }
+    }
+
+    fn describe_audit(&self) -> String {
+        let mut text = match self.hygiene.audit {
+            Audit::Off => return "off".to_owned(),
+            Audit::Warn => "warns of keys, credentials, accounts and rights that the base has not".to_owned(),
+            Audit::Deny => "fails on keys, credentials, accounts and rights that the base has not".to_owned(),
+        };
+        if !self.hygiene.accept.is_empty() {
+            text.push_str(&format!(", but for {}", self.hygiene.accept.join(", ")));
+        }
+        text
     }
 
     fn describe_disk(&self) -> String {

@@ -128,7 +128,8 @@ pub fn make(
         token: bake.0.clone(),
     };
     let image = ImagePlan { name, description, tags, open_tags, open_description, arch: base.arch };
-    Ok(Plan { bake, place, base, disk, image, recipe_digest: digest, steps, checks })
+    let hygiene = recipe.hygiene.clone();
+    Ok(Plan { bake, place, base, disk, image, recipe_digest: digest, steps, checks, hygiene })
 }
 
 fn tells_package(step: &StepPlan) -> bool {

@@ -8,6 +8,7 @@ use crate::error::{Failure, Kind};
 
 pub mod complaint;
 mod disk;
+mod hygiene;
 mod line;
 pub(crate) mod reader;
 mod sections;
@@ -17,6 +18,7 @@ pub mod units;
 mod words;
 
 pub use complaint::{Complaint, Look, Source, render};
+pub use hygiene::{Audit, HygieneSpec, Part, path_glob};
 pub use line::{OneLine, one_line};
 pub(crate) use sections::STEP_KEYS;
 
@@ -160,6 +162,8 @@ pub struct Recipe {
     pub steps: Vec<StepSpec>,
     /// `[[check]]`, in order.
     pub checks: Vec<StepSpec>,
+    /// `[hygiene]`.
+    pub hygiene: HygieneSpec,
 }
 
 /// Why a tag's key is refused, where it is.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::disk::disk;
+use super::hygiene::hygiene;
 use super::reader::{Complaints, Table, did_you_mean, environment, inside_path, listed, shown};
 use super::template::{LONGEST_NAME, Part, Template, allowed_in_name, literals};
-use super::{BaseSelector, Complaint, DiskSpec, ImageSpec, RawValue, Recipe, Spanned, StepSpec};
+use super::{BaseSelector, Complaint, DiskSpec, HygieneSpec, ImageSpec, RawValue, Recipe, Spanned, StepSpec};
 
 type Entries = [(Spanned<String>, Spanned<RawValue>)];
 
@@ -47,6 +48,10 @@ pub(super) fn recipe(entries: &Entries, complaints: &mut Complaints) -> Readable
     let tables = top.tables("check", complaints);
     let checks: Vec<_> =
         tables.into_iter().filter_map(|table| step(table, Some("script"), complaints)).collect();
+    let hygiene = match top.table("hygiene", complaints) {
+        Some(table) => hygiene(table, complaints),
+        None => HygieneSpec::default(),
+    };
     top.finish(complaints);
     let recipe = image.zip(base).map(|(image, base)| Recipe {
         image,
@@ -54,6 +59,7 @@ pub(super) fn recipe(entries: &Entries, complaints: &mut Complaints) -> Readable
         disk,
         steps: steps.clone(),
         checks: checks.clone(),
+        hygiene,
     });
     Readable { recipe, steps, checks }
 }

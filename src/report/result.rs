@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Phase;
 use crate::contents::Difference;
+use crate::contents::hygiene::Report;
 
 /// A finished bake.
 #[derive(Debug, Clone, Serialize)]
@@ -33,6 +34,8 @@ pub struct Baked {
     pub seconds: BTreeMap<String, f64>,
     /// Seconds within the steps' own programs.
     pub provisioning_seconds: f64,
+    /// What was taken out of the root before it was closed, and what the audit found.
+    pub hygiene: Report,
     /// API calls by name; empty where there is no API.
     pub api_calls: BTreeMap<String, u32>,
     /// The whole log on this host.

@@ -6,6 +6,7 @@ mod boot;
 mod crash;
 mod disk;
 mod ec2;
+mod hygiene;
 mod local;
 mod provision;
 mod sandbox;
