@@ -47,6 +47,13 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         if args.all {
             findings.extend(sweep::tags(state, cloud.as_ref(), args.any_builder, older, args.yes).await?);
         }
+        // Empty cgroups of sandboxes whose helpers were killed: they hold nothing and cost nothing.
+        if args.yes
+            && nix::unistd::geteuid().is_root()
+            && let Err(error) = crate::sandbox::sweep()
+        {
+            context.reporter.warn(&format!("removing what dead sandboxes left: {error:#}"));
+        }
         tell(context, &findings, args.yes)
     })
 }

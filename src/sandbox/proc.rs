@@ -16,10 +16,12 @@ use crate::beneath::resolve;
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
 
 /// Hidden in /proc: memory and addresses of the kernel, its log, its keys, what every process of the machine
-/// does, and the trigger of its emergency functions.
+/// does, the trigger of its emergency functions, and how the builder was booted (a kernel's installation would
+/// write that into the image's boot entries).
 const HIDDEN_IN_PROC: &[&str] = &[
     "acpi",
     "asound",
+    "cmdline",
     "iomem",
     "ioports",
     "interrupts",
