@@ -1,6 +1,7 @@
 //! How a failed step is told: what ran, how it ended, its last lines, and what to do.
 
 use std::collections::VecDeque;
+use std::path::Path;
 
 use crate::error::{Failure, Kind, failure_of};
 use crate::provisioner::{Hint, StepPlan};
@@ -8,6 +9,8 @@ use crate::sandbox::Outcome;
 
 /// How many of the last lines are told.
 const LINES: usize = 20;
+/// With less room than this (bytes) a root is taken for full, what ext4 keeps for itself left out.
+const LEAST_ROOM: u64 = 1 << 20;
 /// The longest that a line is told, in characters.
 const WIDTH: usize = 400;
 
@@ -65,6 +68,16 @@ impl Ear {
             self.last.pop_front();
         }
         self.last.push_back(line.chars().take(WIDTH).collect());
+    }
+
+    /// Looks whether the root is full: not every program says why it could not write.
+    pub(super) fn look_for_room(&mut self, root: &Path) {
+        let Ok(room) = nix::sys::statvfs::statvfs(root) else { return };
+        let bytes = |blocks: u64| blocks.saturating_mul(room.fragment_size());
+        // Of which nobody gets the last fiftieth, 4096 blocks at most (ext4_calculate_resv_clusters).
+        let kept = bytes((room.blocks() / 50).min(4096));
+        let full = bytes(room.blocks_free()) < kept.saturating_add(LEAST_ROOM);
+        self.disk_full |= full && self.heard.iter().all(Option::is_none);
     }
 
     /// The failure of `what` ("step web", "check run") whose `program` ended so.

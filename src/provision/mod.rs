@@ -241,6 +241,7 @@ impl<'a> Provisioning<'a> {
         let outcome = outcome.map_err(|error| failure::of_run(error, kind, what))?;
         if outcome != Outcome::Exited(0) {
             let shown = show(&run.program);
+            ear.look_for_room(&self.sandbox.root);
             return Err(ear.failure(kind, what, &shown, outcome, step.timeout).into());
         }
         // Nothing of the step lives any more: what it left can be looked at.
