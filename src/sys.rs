@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod mount;
 pub mod net;
 pub mod process;
+pub mod stdio;
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 

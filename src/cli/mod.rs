@@ -77,8 +77,12 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // clap's own exit() would end in a panic on a closed standard output.
-            drop(error.print());
-            return ExitCode::from(if error.use_stderr() { Kind::Usage as u8 } else { 0 });
+            let told = error.print().is_ok() && !crate::sys::stdio::stdout_was_closed();
+            return ExitCode::from(match error.use_stderr() {
+                true => Kind::Usage as u8,
+                false if told => 0,
+                false => Kind::Internal as u8,
+            });
         }
     };
     let output = cli.common.output;
@@ -95,6 +99,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
+    if crate::sys::stdio::stdout_was_closed() {
+        let failure = Failure::new(Kind::Usage, "standard output is closed, so the result could not be told");
+        return Err(failure.hint("leave it open, or send it to a file or to /dev/null").into());
+    }
     let settings = Settings::load(&cli.common)?;
     let volume = match (cli.common.quiet, cli.common.verbose) {
         (true, _) => Volume::Quiet,
@@ -158,7 +166,10 @@ fn tell_log(verbose: u8) {
 /// Writes a result to standard output. A reader that went away is an error of ours, not a panic.
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).context("writing the result to standard output")
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).with_context(|| {
+        Failure::new(Kind::Internal, "writing the result to standard output")
+            .hint("see where standard output goes; a finished bake's image is told on standard error and in its log too")
+    })
 }
 
 /// Root, in a mount namespace of its own: whatever is mounted from now on dies with this process. Call it

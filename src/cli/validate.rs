@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !read.settled.checks.is_empty() {
         line.push_str(&format!(", {}", count(read.settled.checks.len(), "check")));
     }
-    writeln!(std::io::stdout(), "{line}").context("writing to standard output")
+    super::print(&line)
 }
 
 /// Reads a recipe with all that it names, the provisioners beside it among them. What is wrong is shown on stderr.
