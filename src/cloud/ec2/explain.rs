@@ -306,6 +306,11 @@ impl Trouble {
                 Kind::Cloud,
                 "this instance has as many volumes as its type takes: bake less at once, or on a larger instance".to_owned(),
             ),
+            code if code.starts_with("InvalidParameter") && self.operation() == "CreateVolume" => (
+                Kind::Recipe,
+                "EC2 takes no such volume: see size, type, iops and throughput of the recipe's [disk], and what the base's own are"
+                    .to_owned(),
+            ),
             "InsufficientVolumeCapacity" | "VolumeTypeNotAvailableInZone" => (
                 Kind::Cloud,
                 "this zone has no room for such a volume now: try again later, another volume type, or a builder in another zone"
