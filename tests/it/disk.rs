@@ -15,7 +15,7 @@ mod closing;
 mod layouts;
 mod mounts;
 mod parallel;
-mod refusals;
+pub mod refusals;
 
 const WAIT: Duration = Duration::from_secs(10);
 const ROOT_GUID: &str = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709";

@@ -1,5 +1,6 @@
 //! All integration tests are one binary, a module a subject: linking against the AWS SDK is slow.
 
+mod bad_input;
 mod bake;
 mod bake_ec2;
 mod boot;

@@ -10,7 +10,7 @@ KNOWN = {
     "architecture", "virtualization_type", "root_device_name", "description", "created", "deprecated", "tags",
     "snapshot_tags", "boot_mode", "tpm_support", "imds_support", "ena_support", "sriov_net_support", "uefi_data",
     "platform_details", "usage_operation", "volume_size", "volume_type", "iops", "throughput", "encrypted",
-    "delete_on_termination", "mappings", "snapshot_state",
+    "delete_on_termination", "mappings", "snapshot_state", "root_device_type",
 }
 
 
@@ -58,7 +58,7 @@ def image(state, given: dict) -> dict:
         "PlatformDetails": platform[0], "UsageOperation": platform[1],
     }
     members = {"description": "Description", "boot_mode": "BootMode", "tpm_support": "TpmSupport",
-               "imds_support": "ImdsSupport", "sriov_net_support": "SriovNetSupport"}
+               "imds_support": "ImdsSupport", "sriov_net_support": "SriovNetSupport", "root_device_type": "RootDeviceType"}
     made.about.update({member: given[name] for name, member in members.items() if given.get(name)})
     with state.lock:
         region = state.region(given.get("region", settings.region))

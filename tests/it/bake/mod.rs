@@ -11,7 +11,7 @@ use crate::support::packages::Deb;
 
 mod layouts;
 mod rpm;
-mod small;
+pub mod small;
 
 /// Whether bakes of packages can run here.
 pub fn can_bake(more: &[&str]) -> bool {

@@ -14,7 +14,7 @@ const TWO: &str = "label: gpt\nsize=24M,type=linux\ntype=linux\n";
 const LUKS: &[u8] = b"LUKS\xba\xbe\x00\x02";
 
 /// An LVM physical volume's label: the second sector, with LVM's own checksum.
-fn lvm_label() -> Vec<u8> {
+pub fn lvm_label() -> Vec<u8> {
     let mut sector = vec![0_u8; 512];
     sector[..8].copy_from_slice(b"LABELONE");
     sector[8..16].copy_from_slice(&1_u64.to_le_bytes());

@@ -92,12 +92,14 @@ impl Bakery {
 
     /// The command, in the bakery's folder, by way of other programs where `through` names them.
     pub fn command(&self, through: &[&str], arguments: &[&str]) -> Command {
-        let mut words = vec!["timeout", "--kill-after=10", LIMIT];
-        words.extend(through);
-        words.push(env!("CARGO_BIN_EXE_bakehouse"));
-        words.extend(arguments);
-        let mut command = Command::new(words.first().unwrap());
-        command.args(words.get(1..).unwrap()).current_dir(self.folder.path()).stdin(Stdio::null());
+        self.program(&[through, &[env!("CARGO_BIN_EXE_bakehouse")], arguments].concat())
+    }
+
+    /// A program in the bakery's folder and environment, ended when it takes too long.
+    pub fn program(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=10", LIMIT]).args(words);
+        command.current_dir(self.folder.path()).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
             if name.starts_with("AWS_") || name.starts_with("BAKEHOUSE_") {
