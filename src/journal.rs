@@ -163,8 +163,11 @@ impl Journal {
     /// Begins the journal of a bake in a state folder, and locks it.
     pub fn begin(state: &Path, bake: &BakeId, cloud: &str, about: serde_json::Value) -> Result<Self> {
         let folder = state.join("bakes");
-        std::fs::create_dir_all(&folder)
-            .with_context(|| format!("making the state folder {}", folder.display()))?;
+        if !folder.is_dir() {
+            std::fs::create_dir_all(&folder)
+                .and_then(|()| File::open(state)?.sync_all())
+                .with_context(|| format!("making the state folder {}", folder.display()))?;
+        }
         let path = Self::path_of(state, bake);
         // Until it has its lock and its first line, nobody who sweeps may look at it.
         let _alone = alone(&folder)?;

@@ -3,14 +3,14 @@
 //! A bake whose image was registered before it died is finished (image and snapshot stay, the rest goes);
 //! any other is undone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use crate::cloud::Cloud;
-use crate::journal::{Entry, Journal, Record, Standing, Thing};
+use crate::cloud::{Cloud, Orphan};
+use crate::journal::{self, Entry, Journal, Record, Standing, Thing};
 use crate::report::Reporter;
 
 /// What is to be done with one thing of a dead bake, or was done.
@@ -85,17 +85,21 @@ pub async fn tags(
     older: Duration,
     act: bool,
 ) -> Result<Vec<Finding>> {
-    let known: Vec<_> = Journal::all(state)?
-        .iter()
-        .filter_map(|path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()))
-        .collect();
+    let mut orphans = cloud.orphans(any_builder).await?;
+    // The journals after the orphans: what a live bake made before is in its journal by now. And the orphans
+    // once more after the journals: what a bake owned that ended meanwhile is an image's by now.
+    let known = known(state)?;
+    if !orphans.is_empty() {
+        let still = cloud.orphans(any_builder).await?;
+        orphans.retain(|orphan| still.iter().any(|other| other.id == orphan.id));
+    }
     let now = jiff::Timestamp::now();
     let mut findings = Vec::new();
-    for orphan in cloud.orphans(any_builder).await? {
+    for orphan in orphans {
         let age = orphan.created.parse::<jiff::Timestamp>().map(|created| now.duration_since(created));
         // One whose age cannot be told is left alone: it may be a minute old.
         let old_enough = age.is_ok_and(|age| age.unsigned_abs() >= older && !age.is_negative());
-        if known.contains(&orphan.bake.0) || !old_enough {
+        if known.owns(&orphan) || !old_enough {
             continue;
         }
         let verdict = match act {
@@ -109,6 +113,39 @@ pub async fn tags(
         findings.push(Finding { bake, what, id: Some(orphan.id), verdict });
     }
     Ok(findings)
+}
+
+/// What the journals of this host speak of.
+struct Known {
+    bakes: Vec<String>,
+    files: Vec<PathBuf>,
+}
+
+impl Known {
+    fn owns(&self, orphan: &Orphan) -> bool {
+        let is_named = matches!(&orphan.thing, Thing::StoreFile { path } if self.files.contains(path));
+        is_named || self.bakes.contains(&orphan.bake.0)
+    }
+}
+
+fn known(state: &Path) -> Result<Known> {
+    let mut known = Known { bakes: Vec::new(), files: Vec::new() };
+    for path in Journal::all(state)? {
+        let text = match std::fs::read_to_string(&path) {
+            // Its bake ended between the listing and now.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            text => text.with_context(|| format!("reading the journal {}", path.display()))?,
+        };
+        // One that is not even begun owns nothing, and one that cannot be read tells nothing: what its bake left
+        // is found like all that has no journal.
+        let Ok(record) = journal::read(&text) else { continue };
+        known.bakes.push(record.bake.0);
+        known.files.extend(record.entries.into_iter().filter_map(|entry| match entry.thing {
+            Thing::StoreFile { path } => Some(path),
+            _ => None,
+        }));
+    }
+    Ok(known)
 }
 
 /// The sweep of one dead bake: with its journal taken up it acts, without it looks.

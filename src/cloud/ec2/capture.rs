@@ -93,7 +93,10 @@ impl Ec2 {
         let bake = bake_of(&spec.tags)?;
         stop.check()?;
         // One announced before, by a bake that died and is resumed, may have been registered.
-        let announced = journal.owned().into_iter().find(|entry| matches!(entry.thing, Thing::Image { .. }));
+        let announced = journal
+            .entries()
+            .into_iter()
+            .find(|entry| matches!(entry.thing, Thing::Image { .. }) && entry.standing != Standing::Gone);
         let entry = match &announced {
             Some(entry) => entry.number,
             None => journal.intend(Thing::Image {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 
-use crate::cloud::{Cloud, DiskHandle, ImageSpec, ImageSummary, SnapshotSpec};
+use crate::cloud::{Cloud, DiskHandle, ImageSpec, ImageSummary, Orphan, SnapshotSpec};
 use crate::error::{Failure, Kind};
 use crate::journal::{Entry, Journal, Standing, Thing};
 use crate::plan::{BaseFacts, CleanlyClosed, DiskPlan, Locator, Place};
@@ -210,6 +210,10 @@ impl Cloud for Store {
         Ok((ids::is("snap", id) && path.is_file()).then(|| id.to_owned()))
     }
 
+    async fn orphans(&self, _any_builder: bool) -> Result<Vec<Orphan>> {
+        self.clone().blocking(Store::left_behind).await
+    }
+
     async fn images(&self) -> Result<Vec<ImageSummary>> {
         let records = self.clone().blocking(|store| store.records()).await?;
         Ok(records.iter().map(Record::summary).collect())
@@ -219,9 +223,9 @@ impl Cloud for Store {
 impl Store {
     /// What a bake that died had registered already, when it is resumed; a record of it that is not whole goes.
     async fn registered_before(&self, snapshot: &str, journal: &Journal) -> Result<Option<String>> {
-        for entry in journal.owned() {
+        for entry in journal.entries() {
             let Thing::StoreFile { path } = &entry.thing else { continue };
-            if !ids::is("img", id_of(path)) {
+            if !ids::is("img", id_of(path)) || entry.standing == Standing::Gone {
                 continue;
             }
             if let Some(image) = self.standing_image(&entry.thing).await? {

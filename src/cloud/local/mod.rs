@@ -21,6 +21,7 @@ use crate::plan::Arch;
 mod cloud;
 mod copy;
 mod ids;
+mod orphans;
 mod place;
 mod record;
 mod select;
@@ -289,6 +290,12 @@ impl Store {
 
     /// The path, if it is that of a record or a disk of this store: nothing else is ever undone.
     fn own_file(&self, path: &Path) -> Result<()> {
+        // What is not finished has an ending more.
+        let whole = match path.extension().and_then(|ending| ending.to_str()) {
+            Some("unfinished" | "new") => path.with_extension(""),
+            _ => path.to_owned(),
+        };
+        let path = whole.as_path();
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let is_own = (path == self.disk_file(stem) && (ids::is("disk", stem) || ids::is("snap", stem)))
             || (path == self.record_file(stem) && ids::is("img", stem));

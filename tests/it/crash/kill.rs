@@ -205,3 +205,16 @@ fn not_reached(site: &Site, point: &Point, ended: &Ended, name: &str) -> Result<
         Stands::Nothing => Err(format!("no image: {}", ended.told())),
     }
 }
+
+/// Kills a bake at a call, which it must reach; nothing of it runs any more then.
+#[track_caller]
+pub fn kill_at(site: &Site, action: &str, when: &'static str, name: &str) {
+    let point = Point::Api { action: action.to_owned(), nth: 1, when };
+    let (running, held) = reach(site, &point, "SIGKILL", name);
+    assert!(held, "{point}: {}", running.wait().told());
+    running.signal(Signal::SIGKILL);
+    assert!(running.wait().was_killed());
+    site.ec2().release(true);
+    site.ec2().clear_faults();
+    site.settle().unwrap();
+}

@@ -3,5 +3,7 @@
 mod faults;
 mod kill;
 mod points;
+mod resume;
 mod site;
 mod table;
+mod together;

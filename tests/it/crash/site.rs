@@ -151,12 +151,17 @@ impl Site {
 
     /// The recipe of every bake from now on, of one step.
     pub fn write_recipe(&self, script: &str) {
+        self.write_recipe_as("recipe.toml", script);
+    }
+
+    /// A recipe in a file of its own.
+    pub fn write_recipe_as(&self, file: &str, script: &str) {
         let key = if self.on == On::Ec2 { "ami" } else { "image" };
         let text = format!(
             "[image]\nname = \"unnamed\"\n[base]\n{key} = {:?}\n[[step]]\nuse = \"script\"\nrun = [\"/bin/sh\", \"-c\", {script:?}]\n",
             self.base
         );
-        fs::write(self.path("recipe.toml"), text).unwrap();
+        fs::write(self.path(file), text).unwrap();
     }
 
     /// Starts the command, by way of another program where `through` names one.
@@ -173,8 +178,13 @@ impl Site {
     pub fn command(&self, through: &[&str], arguments: &[&str]) -> Command {
         let own = self.path("bakehouse");
         let words = [through, &[own.to_str().unwrap()], arguments].concat();
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).current_dir(self.folder.path()).stdin(Stdio::null());
+        self.command_of(words[0], &words[1..])
+    }
+
+    /// Another program in the environment of the command.
+    pub fn command_of(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
             if name.starts_with("AWS_") || name.starts_with("BAKEHOUSE_") {
@@ -197,6 +207,18 @@ impl Site {
         match (ended.status.code(), findings) {
             (Some(0), Ok(Value::Array(findings))) => Ok(findings),
             _ => Err(format!("gc {more:?}: {}", ended.told())),
+        }
+    }
+
+    /// The same, until there are so many findings.
+    pub fn gc_until(&self, more: &[&str], wanted: usize) -> Vec<Value> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let found = self.gc(more).unwrap();
+            if found.len() >= wanted {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "gc finds {found:?}");
         }
     }
 
@@ -246,6 +268,33 @@ impl Site {
     fn works(&self) -> Vec<PathBuf> {
         let logs = fs::read_dir(self.path("logs")).into_iter().flatten().flatten();
         logs.map(|log| Path::new("/run/bakehouse").join(log.path().file_stem().unwrap())).collect()
+    }
+
+    /// Takes away the working folders, as a reboot does.
+    pub fn forget_works(&self) {
+        for work in self.works() {
+            bakehouse::bake::forget_work(&work).unwrap();
+        }
+    }
+
+    /// The base's disk, so that a change of it is seen.
+    pub fn base_digest(&self) -> String {
+        let disk = match &self.standin {
+            Some(standin) => {
+                let snapshot = standin.find("snapshots", "SnapshotId", &self.base_snapshot).unwrap();
+                PathBuf::from(snapshot["File"].as_str().unwrap())
+            }
+            None => self.store().disk_of(&self.store().image("tiny").unwrap()),
+        };
+        run("sha256sum", &[disk.to_str().unwrap()]).split(' ').next().unwrap().to_owned()
+    }
+
+    /// The disk of an image of that name.
+    pub fn disk_of(&self, name: &str) -> Option<PathBuf> {
+        match self.on {
+            On::Ec2 => self.ec2_stands(name, &mut Vec::new()),
+            On::Local => self.local_stands(name, &mut Vec::new()),
+        }
     }
 
     /// The journals that there are.
