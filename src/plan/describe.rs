@@ -54,9 +54,9 @@ impl Plan {
             parts.map(Part::title).collect::<Vec<_>>().join(", ")
         };
         match (titles(true), titles(false)) {
-            (on, off) if off.is_empty() => format!("what the bake itself makes of {on} goes"),
-            (on, off) if on.is_empty() => format!("off, so that these stay as the steps left them: {off}"),
-            (on, off) => format!("what the bake itself makes of {on} goes; left as they are: {off}"),
+            (on, off) if off.is_empty() => on,
+            (on, off) if on.is_empty() => format!("off: {off}"),
+            (on, off) => format!("{on}; off: {off}"),
         }
     }
 

@@ -205,3 +205,68 @@ proptest! {
         survives(&String::from_utf8_lossy(&bytes));
     }
 }
+
+/// docs/recipe.md, the reference.
+const REFERENCE: &str = include_str!("../../docs/recipe.md");
+
+#[test]
+fn every_example_of_the_reference_is_a_recipe() {
+    let examples: Vec<_> =
+        REFERENCE.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(examples.len() >= 10);
+    for example in examples {
+        let mut text = example.to_owned();
+        for (section, least) in [("[image]", "name = \"web-{time}\""), ("[base]", "image = \"x\"")] {
+            if !text.contains(section) {
+                text.push_str(&format!("\n{section}\n{least}\n"));
+            }
+        }
+        if let Err(complaints) = parse(&Source { name: "example".into(), text: text.clone() }) {
+            panic!("{}", render(&complaints, &Source { name: "example".into(), text }, Look::plain()));
+        }
+    }
+}
+
+#[test]
+fn the_reference_has_every_key_of_hygiene_and_of_steps() {
+    let keys = Part::ALL.into_iter().map(Part::key).chain(STEP_KEYS).chain(["enabled", "audit", "accept"]);
+    for key in keys {
+        assert!(REFERENCE.contains(&format!("| `{key}` |")), "{key}");
+    }
+}
+
+fn hygiene(text: &str) -> Result<HygieneSpec, Vec<Complaint>> {
+    let text = format!("[image]\nname = \"web-{{time}}\"\n[base]\nimage = \"x\"\n{text}");
+    parse(&Source { name: "web.toml".into(), text }).map(|recipe| recipe.hygiene)
+}
+
+#[test]
+fn hygiene_is_whole_unless_something_else_is_said() {
+    assert_eq!(hygiene("").unwrap(), HygieneSpec::default());
+    assert_eq!(hygiene("[hygiene]\n").unwrap().parts, Part::ALL.into());
+    let some = hygiene("[hygiene]\nlogs = false\naudit = \"deny\"\naccept = [\"/srv/**\"]\n").unwrap();
+    assert!(!some.parts.contains(&Part::Logs) && some.parts.len() == Part::ALL.len() - 1);
+    assert_eq!((some.audit, some.accept), (Audit::Deny, vec!["/srv/**".to_owned()]));
+    let one = hygiene("[hygiene]\nenabled = false\nmachine_id = true\n").unwrap();
+    assert_eq!((one.parts, one.audit), ([Part::MachineId].into(), Audit::Warn));
+}
+
+#[test]
+fn what_is_wrong_with_hygiene_is_told_with_what_may_be_meant() {
+    let wrong = hygiene(
+        "[hygiene]\nssh-host-keys = false\nlogs = \"no\"\naudit = \"fail\"\naccept = [\"srv/x\", \"/srv/[\"]\n",
+    );
+    let said: Vec<_> = wrong
+        .unwrap_err()
+        .into_iter()
+        .map(|complaint| format!("{} / {}", complaint.message, complaint.help.unwrap_or_default()))
+        .collect();
+    assert_eq!(said.len(), 5, "{said:#?}");
+    assert!(
+        said[0].contains("`ssh-host-keys`") && said[0].contains("did you mean `ssh_host_keys`"),
+        "{said:#?}"
+    );
+    assert!(said[1].contains("`logs` is a string"), "{said:#?}");
+    assert!(said[2].contains("unknown `audit` `fail`") && said[2].contains("`deny`"), "{said:#?}");
+    assert!(said[3].contains("must begin with /") && said[4].contains("can't be a glob"), "{said:#?}");
+}

@@ -49,8 +49,9 @@ pub(super) fn policy(root: &Path) -> Result<Option<Policy>> {
 /// The policy that /etc/selinux/config names, unless it says that SELinux is off.
 fn policy_name(config: &str) -> Option<String> {
     let value = |key: &str| {
-        let lines = config.lines().filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
-        lines.last().map(|value| value.trim().to_owned())
+        // The last one holds, as for libselinux.
+        let found = config.lines().rev().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
+        found.map(|value| value.trim().to_owned())
     };
     let name = value("SELINUXTYPE").unwrap_or_else(|| "targeted".to_owned());
     let plain = !name.is_empty()
