@@ -314,5 +314,5 @@ fn the_tiny_base_is_small() {
         return;
     }
     let blocks = fs::metadata(tiny_base()).unwrap().blocks();
-    assert!(blocks * 512 < 400 << 20, "{} MiB", blocks * 512 >> 20);
+    assert!(blocks * 512 < 400 << 20, "{} MiB", (blocks * 512) >> 20);
 }

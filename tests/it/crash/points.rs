@@ -100,7 +100,7 @@ fn kernel(on: On, goes: Goes, losses: bool) -> Vec<Point> {
         };
         points.push(Point::Kernel { call, nth: *nth, about: about.clone(), lost: Lost::Nothing });
         if losses && *call == "fdatasync" {
-            let lost = if *nth % 3 == 0 { Lost::Half } else { Lost::All };
+            let lost = if (*nth).is_multiple_of(3) { Lost::Half } else { Lost::All };
             points.push(Point::Kernel { call, nth: *nth, about, lost });
         }
     }
