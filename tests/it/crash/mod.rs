@@ -7,3 +7,4 @@ mod resume;
 mod site;
 mod table;
 mod together;
+mod units;

@@ -123,18 +123,14 @@ fn said(write: &str) -> String {
     number.map_or(what.clone(), |number| format!("{what} {number}"))
 }
 
+/// The last part of the first path, without what differs from run to run.
 fn short(rest: &str) -> String {
     let inner = rest.rsplit_once(')').map_or(rest, |(inner, _)| inner);
-    // Folders and ids differ from run to run.
-    inner
-        .split(", ")
-        .next()
-        .unwrap_or_default()
-        .rsplit('/')
-        .next()
-        .unwrap_or_default()
-        .trim_end_matches(['>', '"'])
-        .to_owned()
+    let first = inner.split(", ").next().unwrap_or_default();
+    let name = first.rsplit('/').next().unwrap_or_default().trim_end_matches(['>', '"']);
+    let kinds = ["bake-", "disk-", "snap-", "img-", "loop"];
+    let kind = kinds.iter().find(|kind| name.starts_with(**kind));
+    kind.map_or(name, |kind| kind.trim_end_matches('-')).to_owned()
 }
 
 /// The API calls of a bake, from a run against the stand-in: action and which of its kind.
