@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bakehouse::cloud::local::{NewImage, Origin, Provenance, Store};
@@ -45,24 +44,18 @@ impl On {
     }
 }
 
-/// The smallest disk that can be baked on: an ext4 filesystem with a shell. Made once, never written to.
-fn tiny() -> &'static Path {
-    static TINY: OnceLock<tempfile::TempPath> = OnceLock::new();
-    TINY.get_or_init(|| {
-        let root = tempfile::tempdir().unwrap();
-        for folder in ["bin", "dev", "etc", "proc", "root", "run", "srv", "sys", "tmp", "usr", "var/tmp"] {
-            fs::create_dir_all(root.path().join(folder)).unwrap();
-        }
-        let busybox = bakehouse::program::find("busybox".as_ref()).unwrap();
-        fs::copy(busybox, root.path().join("bin/busybox")).unwrap();
-        std::os::unix::fs::symlink("busybox", root.path().join("bin/sh")).unwrap();
-        fs::write(root.path().join("etc/os-release"), "ID=tiny\nVERSION_ID=1\n").unwrap();
-        let (file, path) =
-            tempfile::Builder::new().prefix("bakehouse-tiny-").tempfile().unwrap().into_parts();
-        file.set_len(16 << 20).unwrap();
-        run("mkfs.ext4", &["-q", "-d", root.path().to_str().unwrap(), path.to_str().unwrap()]);
-        path
-    })
+/// The smallest disk that can be baked on: an ext4 filesystem with a shell.
+fn make_tiny(disk: &Path) {
+    let root = tempfile::tempdir().unwrap();
+    for folder in ["bin", "dev", "etc", "proc", "root", "run", "srv", "sys", "tmp", "usr", "var/tmp"] {
+        fs::create_dir_all(root.path().join(folder)).unwrap();
+    }
+    let busybox = bakehouse::program::find("busybox".as_ref()).unwrap();
+    fs::copy(busybox, root.path().join("bin/busybox")).unwrap();
+    std::os::unix::fs::symlink("busybox", root.path().join("bin/sh")).unwrap();
+    fs::write(root.path().join("etc/os-release"), "ID=tiny\nVERSION_ID=1\n").unwrap();
+    File::create(disk).unwrap().set_len(16 << 20).unwrap();
+    run("mkfs.ext4", &["-q", "-d", root.path().to_str().unwrap(), disk.to_str().unwrap()]);
 }
 
 /// A builder.
@@ -108,6 +101,8 @@ impl Site {
         {
             env.push((format!("BAKEHOUSE_DEADLINE_{name}"), limit.to_owned()));
         }
+        let tiny = folder.path().join("tiny.raw");
+        make_tiny(&tiny);
         let mut site =
             Self { on, folder, standin: None, base: String::new(), base_snapshot: String::new(), env };
         match on {
@@ -115,7 +110,7 @@ impl Site {
                 let standin = Standin::start(options);
                 let set = standin.env();
                 site.env.extend(set.into_iter().map(|(name, value)| (name.to_owned(), value)));
-                (site.base, site.base_snapshot) = standin.seed(tiny(), json!({"name": "tiny"}));
+                (site.base, site.base_snapshot) = standin.seed(&tiny, json!({"name": "tiny"}));
                 site.standin = Some(standin);
             }
             On::Local => {
@@ -127,7 +122,7 @@ impl Site {
                     boot_mode: None,
                     provenance: Provenance::new(Origin::Import, None),
                 };
-                let fill = |file: &Path| Ok(fs::copy(tiny(), file).map(drop)?);
+                let fill = |file: &Path| Ok(fs::copy(&tiny, file).map(drop)?);
                 let base = site.store().add(new, fill).unwrap();
                 (site.base, site.base_snapshot) = (base.name, base.snapshot);
             }
