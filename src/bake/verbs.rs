@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Kitchen, OnError};
 use crate::cloud::{DiskHandle, ImageSpec, SnapshotSpec};
-use crate::contents::{Difference, hygiene, inventory};
+use crate::contents::{Difference, Manifest, hygiene, inventory};
 use crate::disk::{ClosedDisk, Disk, MountOptions, MountedRoot, ProvisionedRoot};
 use crate::error::{Failure, Kind};
 use crate::journal::{Journal, Standing, Thing};
@@ -19,7 +19,7 @@ use crate::sandbox::Sandbox;
 /// What was found in the root once it was provisioned.
 #[derive(Debug)]
 pub struct Contents {
-    packages: Difference,
+    manifest: Manifest,
     main: Option<MainPackage>,
     provisioning: Duration,
     before: Option<hygiene::Record>,
@@ -38,6 +38,7 @@ pub struct Captured {
     image: ImageSpec,
     base: BaseFacts,
     region: String,
+    manifest: Option<String>,
     packages: Difference,
     provisioning_seconds: f64,
     #[serde(default)]
@@ -68,7 +69,6 @@ impl Kitchen<'_> {
 
     pub(super) fn mount(&self, disk: Disk, plan: &Plan) -> Result<MountedRoot> {
         self.reporter.phase("mount", "finding, checking and mounting the root");
-        self.stop.check()?;
         let target = self.mount_point(plan)?;
         let options = MountOptions {
             partition: plan.disk.spec.partition,
@@ -141,9 +141,9 @@ impl Kitchen<'_> {
             provisioning.shell().await?;
         }
         let after = inventory(sandbox, self.stop).await?;
-        let packages = Difference::between(&before, &after);
+        let manifest = Manifest::new(plan, &before, after);
         let hygiene = hygiene::Report::default();
-        Ok(Contents { packages, main, provisioning: provisioning.time_inside(), before: record, hygiene })
+        Ok(Contents { manifest, main, provisioning: provisioning.time_inside(), before: record, hygiene })
     }
 
     /// Takes out of the root what the bake itself made and instances must not share, and audits the rest.
@@ -156,7 +156,6 @@ impl Kitchen<'_> {
 
     pub(super) fn close(&self, root: ProvisionedRoot) -> Result<ClosedDisk> {
         self.reporter.phase("close", "syncing and unmounting the root");
-        self.stop.check()?;
         blocking(|| root.close())
     }
 
@@ -193,7 +192,8 @@ impl Kitchen<'_> {
             },
             base: plan.base.clone(),
             region: plan.place.region.clone(),
-            packages: contents.packages,
+            manifest: self.keep(&contents.manifest)?,
+            packages: contents.manifest.difference,
             provisioning_seconds: rounded(contents.provisioning),
             hygiene: contents.hygiene,
         };
@@ -201,6 +201,17 @@ impl Kitchen<'_> {
             .note(CAPTURED, &serde_json::to_string(&captured).context("encoding what registering needs")?)?;
         captured.snapshot = self.cloud.capture(&captured.volume, closed.proof(), &spec, journal).await?;
         Ok(captured)
+    }
+
+    /// Writes the manifest beside the bake's log; its path.
+    fn keep(&self, manifest: &Manifest) -> Result<Option<String>> {
+        let Some(path) = self.reporter.log_path().map(|log| log.with_extension("manifest.json")) else {
+            return Ok(None);
+        };
+        let text = serde_json::to_string_pretty(manifest).context("encoding the manifest")?;
+        std::fs::write(&path, text + "\n")
+            .with_context(|| Failure::new(Kind::Host, format!("writing the manifest {}", path.display())))?;
+        Ok(Some(path.display().to_string()))
     }
 
     /// Registers the image; meanwhile the volume goes.
@@ -212,6 +223,7 @@ impl Kitchen<'_> {
             image: spec,
             base,
             region,
+            manifest,
             packages,
             provisioning_seconds,
             hygiene,
@@ -240,6 +252,7 @@ impl Kitchen<'_> {
             base: base.image.unwrap_or(base.snapshot),
             base_name: base.name,
             bake: bake.0,
+            manifest,
             packages,
             seconds: seconds(&phases, self.reporter.elapsed()),
             provisioning_seconds,

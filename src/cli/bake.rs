@@ -128,8 +128,10 @@ fn tell(context: &Context, (baked, left): (Baked, Option<anyhow::Error>)) -> Res
         .collect();
     reporter.note(&format!("seconds: {}", phases.join(", ")));
     reporter.note(&format!("packages: {}", baked.packages.summary()));
-    if let Some(log) = &baked.log {
-        reporter.note(&format!("log: {log}"));
+    for (what, path) in [("manifest", &baked.manifest), ("log", &baked.log)] {
+        if let Some(path) = path {
+            reporter.note(&format!("{what}: {path}"));
+        }
     }
     reporter.note(&format!(
         "baked {} ({}) in {:.1} s",

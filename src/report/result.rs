@@ -28,6 +28,8 @@ pub struct Baked {
     pub base_name: Option<String>,
     /// The bake's id.
     pub bake: String,
+    /// The manifest's file on this host: every package of the image, and what differs from the base.
+    pub manifest: Option<String>,
     /// What the packages are, against the base.
     pub packages: Difference,
     /// Seconds per phase, and `total`.

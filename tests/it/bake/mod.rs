@@ -195,6 +195,12 @@ fn a_recipe_of_packages_files_and_scripts_becomes_an_image_with_them_and_nothing
         assert!(baked["seconds"][phase].is_f64(), "{phase}: {baked:#}");
     }
     let log = fs::read_to_string(baked["log"].as_str().unwrap()).unwrap();
+    let manifest = fs::read(baked["manifest"].as_str().unwrap()).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(manifest["bake"], baked["bake"]);
+    assert_eq!(manifest["difference"], baked["packages"]);
+    let names: Vec<_> = manifest["packages"].as_array().unwrap().iter().map(|each| &each["name"]).collect();
+    assert!(names.contains(&&serde_json::json!("dpkg")), "every package of the image: {names:?}");
     assert!(log.contains("configuring web configure"), "{log}");
     eprintln!("{took:.2?}, of it {} s in the steps: {}", baked["provisioning_seconds"], baked["seconds"]);
 
