@@ -35,12 +35,19 @@ fn every_code_has_its_kind_and_class() {
         ("ConcurrentSnapshotLimitExceeded", 400, Class::Throttled, Kind::Cloud),
         ("InternalError", 500, Class::Lost, Kind::Cloud),
         ("NeverHeardOf", 502, Class::Lost, Kind::Cloud),
-        ("InvalidParameterValue", 400, Class::Final, Kind::Cloud),
+        ("InvalidParameterValue", 400, Class::Final, Kind::Recipe),
     ] {
         let trouble = answered("ec2:CreateVolume", code, status);
         assert_eq!(trouble.class, class, "{code}");
         assert_eq!(kind_of(&trouble.into_error()), kind, "{code}");
     }
+}
+
+#[test]
+fn parameters_that_are_not_the_recipes_are_no_fault_of_it() {
+    let trouble = answered("ec2:AttachVolume", "InvalidParameterValue", 400);
+    assert_eq!(trouble.class, Class::Final);
+    assert_eq!(kind_of(&trouble.into_error()), Kind::Cloud);
 }
 
 #[test]
