@@ -91,7 +91,12 @@ impl Kitchen<'_> {
     ) -> Result<(ProvisionedRoot, Contents)> {
         let sandbox = Sandbox::new(root.path());
         let work = self.work_folder(plan);
-        let provisioning = Provisioning::new(&sandbox, self.cache, &work, self.stop, self.reporter);
+        let nodes = root.nodes().unwrap_or_else(|error| {
+            self.reporter.warn(&format!("steps will see no disk: {error:#}"));
+            Vec::new()
+        });
+        let provisioning =
+            Provisioning::new(&sandbox, self.cache, &work, self.stop, self.reporter).with_disk(nodes);
         let result = self.steps_and_checks(&provisioning, plan).await;
         if let (Err(error), OnError::Shell, None) = (&result, self.on_error, self.stop.signal()) {
             self.reporter.warn(&format!(

@@ -235,6 +235,17 @@ impl MountedRoot {
         &self.attached.areas
     }
 
+    /// The nodes of the disk and of its partitions.
+    ///
+    /// # Errors
+    /// That the kernel's list of them cannot be read.
+    pub fn nodes(&self) -> Result<Vec<PathBuf>> {
+        let Some(device) = &self.device else { return Ok(Vec::new()) };
+        let block = device.block();
+        let partitions = block.known()?.into_iter().map(|known| block.partition_node(known.number));
+        Ok(std::iter::once(block.node.clone()).chain(partitions).collect())
+    }
+
     /// Says that every step and check went well.
     pub fn provisioned(self) -> ProvisionedRoot {
         ProvisionedRoot(self)

@@ -110,6 +110,24 @@ fn describe_step(step: &StepPlan) -> String {
         }
     }
     text.push_str(&format!("; network {}", step.network));
+    let rights = step.rights;
+    for (given, what) in
+        [(rights.disk, "sees the disk"), (rights.mounts, "may mount: not held by the sandbox")]
+    {
+        if given {
+            text.push_str(&format!("; {what}"));
+        }
+    }
+    let limits = [
+        ("memory", rights.memory.map(show_size)),
+        ("processes", rights.processes.map(|count| count.to_string())),
+        ("cpu", rights.cpu.map(|cpu| format!("{cpu}%"))),
+    ];
+    for (name, most) in limits {
+        if let Some(most) = most {
+            text.push_str(&format!("; at most {most} {name}"));
+        }
+    }
     if let Some(timeout) = step.timeout {
         text.push_str(&format!("; at most {timeout} s"));
     }

@@ -49,6 +49,7 @@ pub struct Provisioning<'a> {
     work: PathBuf,
     stop: &'a Stop,
     reporter: &'a Reporter,
+    disk: Vec<PathBuf>,
     state: Mutex<State>,
 }
 
@@ -70,7 +71,13 @@ impl<'a> Provisioning<'a> {
         reporter: &'a Reporter,
     ) -> Self {
         let (caches, work) = (caches.to_owned(), work.to_owned());
-        Self { sandbox, caches, work, stop, reporter, state: Mutex::default() }
+        Self { sandbox, caches, work, stop, reporter, disk: Vec::new(), state: Mutex::default() }
+    }
+
+    /// The nodes of the disk and its partitions, for steps that ask for `devices = "disk"`.
+    pub fn with_disk(mut self, nodes: Vec<PathBuf>) -> Self {
+        self.disk = nodes;
+        self
     }
 
     /// The sandbox.
@@ -228,7 +235,7 @@ impl<'a> Provisioning<'a> {
         })
         .await?;
         binds.extend(caches.iter().flat_map(cache::InUse::binds));
-        let run = run_of(step, program_of(step)?, binds)?;
+        let run = run_of(step, program_of(step)?, binds, &self.disk)?;
 
         let mut ear = failure::Ear::new(step);
         let began = Instant::now();
@@ -259,7 +266,7 @@ impl<'a> Provisioning<'a> {
         // The caches are gone with the step.
         let binds: Vec<Bind> =
             binds.iter().filter(|bind| bind.target.starts_with(STEP_FOLDER)).cloned().collect();
-        let mut run = run_of(step, Program::Argv(in_folder(query)), &binds)?;
+        let mut run = run_of(step, Program::Argv(in_folder(query)), &binds, &self.disk)?;
         run.network = Network::None;
         let mut answer = None;
         let mut line = |stream: Stream, text: &str| match stream {

@@ -1,15 +1,16 @@
 //! A step as one run of the sandbox.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::plan::MainPackage;
 use crate::provisioner::{STEP_FOLDER, StepPlan, Work};
-use crate::sandbox::{Bind, Network, Program, Run};
+use crate::sandbox::{Bind, Limits, Network, Program, Run};
 
-/// How `program` runs as `step` says.
-pub(super) fn run_of(step: &StepPlan, program: Program, binds: &[Bind]) -> Result<Run> {
+/// How `program` runs as `step` says; `disk` are the nodes of the bake's own disk.
+pub(super) fn run_of(step: &StepPlan, program: Program, binds: &[Bind], disk: &[PathBuf]) -> Result<Run> {
     let mut run = Run::new(program);
     run.env = step.env.clone();
     run.env.entry("SYSTEMD_OFFLINE".to_owned()).or_insert_with(|| "1".to_owned());
@@ -21,6 +22,12 @@ pub(super) fn run_of(step: &StepPlan, program: Program, binds: &[Bind]) -> Resul
         other => bail!("{other:?} is not a network"),
     };
     run.suppress_sync = step.suppress_sync;
+    let rights = step.rights;
+    if rights.disk {
+        run.devices = disk.to_vec();
+    }
+    run.mounts = rights.mounts;
+    run.limits = Limits { memory: rights.memory, processes: rights.processes, cpu_percent: rights.cpu };
     run.timeout = step.timeout.map(Duration::from_secs);
     Ok(run)
 }

@@ -256,6 +256,7 @@ impl Settler<'_> {
             caches: definition.caches.clone(),
             network: step.network.clone().unwrap_or_else(|| definition.network.clone()),
             suppress_sync: step.suppress_sync.unwrap_or(definition.suppress_sync),
+            rights: step.rights,
             timeout: step.timeout.or(definition.timeout),
             files: definition.files.clone(),
             package_query: definition.package_query.clone().filter(|_| installs),

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::recipe::Rights;
+
 use super::{ScriptFile, TemporaryFile, Value};
 
 /// A file or folder of the builder that a step needs inside: staged (copied or bound read-only) under the step's folder.
@@ -108,6 +110,8 @@ pub struct StepPlan {
     pub network: String,
     /// Suppress fsync and its kin.
     pub suppress_sync: bool,
+    /// What it is given beyond the sandbox's usual, and what it may use at most.
+    pub rights: Rights,
     /// Seconds after which the step is ended.
     pub timeout: Option<u64>,
     /// The provisioner's own files: relative path, mode and content.

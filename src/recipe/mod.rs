@@ -11,6 +11,7 @@ mod disk;
 mod hygiene;
 mod line;
 pub(crate) mod reader;
+mod rights;
 mod sections;
 pub mod template;
 mod tree;
@@ -20,6 +21,7 @@ mod words;
 pub use complaint::{Complaint, Look, Source, render};
 pub use hygiene::{Audit, HygieneSpec, Part, path_glob};
 pub use line::{OneLine, one_line};
+pub use rights::Rights;
 pub(crate) use sections::STEP_KEYS;
 
 /// A value and where it stands in the recipe's text (bytes).
@@ -107,6 +109,8 @@ pub struct StepSpec {
     pub cwd: Option<PathBuf>,
     /// `suppress_sync`.
     pub suppress_sync: Option<bool>,
+    /// `devices`, `mounts`, `memory`, `processes`, `cpu`.
+    pub rights: Rights,
     /// All other keys of the table.
     pub params: BTreeMap<String, Spanned<RawValue>>,
     /// Where each of those keys stands.

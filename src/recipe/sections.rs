@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::disk::disk;
 use super::hygiene::hygiene;
 use super::reader::{Complaints, Table, did_you_mean, environment, inside_path, listed, shown};
+use super::rights;
 use super::template::{LONGEST_NAME, Part, Template, allowed_in_name, literals};
 use super::{BaseSelector, Complaint, DiskSpec, HygieneSpec, ImageSpec, RawValue, Recipe, Spanned, StepSpec};
 
@@ -337,6 +338,7 @@ fn step(mut table: Table, default: Option<&str>, complaints: &mut Complaints) ->
     let env = environment(&mut table, complaints);
     let cwd = table.string("cwd", complaints).filter(|cwd| inside_path("`cwd`", cwd, complaints));
     let suppress_sync = table.bool("suppress_sync", complaints);
+    let rights = rights::rights(&mut table, complaints);
     let params = table.rest().map(|(key, value)| (key.value.clone(), value.clone())).collect();
     let keys = table.rest().map(|(key, _)| (key.value.clone(), key.span.clone())).collect();
     Some(StepSpec {
@@ -347,6 +349,7 @@ fn step(mut table: Table, default: Option<&str>, complaints: &mut Complaints) ->
         env,
         cwd: cwd.map(|cwd| cwd.value.into()),
         suppress_sync,
+        rights,
         params,
         keys,
         span: table.span.clone(),
@@ -354,4 +357,9 @@ fn step(mut table: Table, default: Option<&str>, complaints: &mut Complaints) ->
 }
 
 /// The keys that every step has; no provisioner's parameter can have these names.
-pub(crate) const STEP_KEYS: [&str; 7] = ["use", "name", "timeout", "network", "env", "cwd", "suppress_sync"];
+pub(crate) const STEP_KEYS: [&str; 12] = {
+    let [devices, mounts, memory, processes, cpu] = rights::KEYS;
+    let own = ["use", "name", "timeout", "network", "env", "cwd", "suppress_sync"];
+    let [a, b, c, d, e, f, g] = own;
+    [a, b, c, d, e, f, g, devices, mounts, memory, processes, cpu]
+};

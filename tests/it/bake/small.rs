@@ -23,6 +23,44 @@ pub fn can_bake() -> bool {
     has(&["sfdisk", "mkfs.ext4", "e2fsck", "ldd", "timeout"])
 }
 
+/// A step sees no disk but where it asks for the bake's own; what it is given is told before it is given.
+#[test]
+fn a_step_has_the_rights_that_it_asks_for_and_no_more() {
+    if !can_bake() {
+        return;
+    }
+    let bakery = Bakery::new();
+    let disk = shell_disk(64, "label: gpt\ntype=linux\n", (1, Filesystem::Ext), |_| {});
+    bakery.base("small", disk.path());
+    bakery.put(
+        "setup.sh",
+        "#!/bin/sh\nfor node in /dev/loop*; do [ -b \"$node\" ] && echo \"sees $node\"; done\n\
+         [ -b /dev/loop-control ] || [ -c /dev/loop-control ] && echo 'sees loop-control'\nexit 0\n",
+    );
+    let plain = bakery.bake(RECIPE, &[]).good();
+    assert!(!plain.told().contains("sees "), "{}", plain.told());
+    let given = bakery
+        .bake(&RECIPE.replace("small-", "given-").replace("script = ", "devices = \"disk\"\nscript = "), &[])
+        .good();
+    let told = given.told();
+    assert_eq!(
+        told.matches("| sees /dev/loop").count() + told.matches("│ sees /dev/loop").count(),
+        2,
+        "{told}"
+    );
+    assert!(!told.contains("sees loop-control"), "{told}");
+
+    let described = bakery.bake(
+        &RECIPE
+            .replace("small-", "described-")
+            .replace("script = ", "mounts = true\nprocesses = 64\nscript = "),
+        &["--dry-run"],
+    );
+    let told = described.good().told();
+    assert!(told.contains("may mount") && told.contains("at most 64 processes"), "{told}");
+    bakery.assert_nothing_left();
+}
+
 #[test]
 fn the_images_own_resolv_conf_stays_as_it_is() {
     if !can_bake() {
