@@ -50,7 +50,7 @@ fn mount(node: &Path, target: &Path, kind: &str, flags: MsFlags, data: &str) -> 
     let mounting = || format!("mounting {} ({kind}) with options \"{data}\"", node.display());
     tracing::debug!("{}", mounting());
     // Somebody may claim the device for a moment: a check, a partition tool, another who took it for free.
-    let mounted = wait::until(wait::BUSY, || {
+    let mounted = wait::until(wait::CLAIMED, || {
         match nix::mount::mount(Some(node), target, Some(kind), flags, Some(data)) {
             Err(Errno::EBUSY) => Ok(None),
             result => Ok(Some(result)),

@@ -7,6 +7,10 @@ use anyhow::Result;
 /// How long to wait for other users of a device to let go: udev's probes, a namespace being torn down.
 pub(super) const SETTLE: Duration = Duration::from_secs(5);
 
+/// How long to wait for a device that somebody has claimed when it is to be mounted. Seen to last for more than
+/// five seconds on a host with many bakes at once.
+pub(super) const CLAIMED: Duration = Duration::from_secs(30);
+
 /// How long to wait for a busy mount: what holds it is in our own mount namespace, and seldom on its way out.
 pub(super) const BUSY: Duration = Duration::from_secs(2);
 

@@ -148,10 +148,11 @@ pub fn mounted<T>(node: &Path, kind: &str, options: &str, target: &Path, work: i
     let start = Instant::now();
     loop {
         match nix::mount::mount(Some(node), target, Some(kind), MsFlags::empty(), Some(options)) {
-            Err(Errno::EBUSY) if start.elapsed() < Duration::from_secs(5) => {
+            Err(Errno::EBUSY) if start.elapsed() < Duration::from_secs(60) => {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            result => break result.unwrap(),
+            Err(errno) => panic!("mounting {}: {errno}; who has it:\n{}", node.display(), users_of(node)),
+            Ok(()) => break,
         }
     }
     let guard = Mounted(target);
@@ -159,6 +160,28 @@ pub fn mounted<T>(node: &Path, kind: &str, options: &str, target: &Path, work: i
     drop(guard);
     nix::mount::umount(target).unwrap();
     result
+}
+
+/// Who has a device open or mounted, in every process's own view.
+fn users_of(node: &Path) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let device = fs::metadata(node).map(|meta| meta.rdev()).unwrap_or_default();
+    let number = format!(" {}:{} ", nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let mut users = format!("{} is{number}\n", node.display());
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let folder = process.path();
+        let name = fs::read_to_string(folder.join("comm")).unwrap_or_default();
+        let mounts = fs::read_to_string(folder.join("mountinfo")).unwrap_or_default();
+        let mounted = mounts.lines().filter(|line| line.contains(&number)).map(str::to_owned);
+        let open = fs::read_dir(folder.join("fd")).into_iter().flatten().flatten().filter_map(|entry| {
+            let target = fs::read_link(entry.path()).ok()?;
+            (target == node).then(|| format!("{} open", target.display()))
+        });
+        for use_of_it in mounted.chain(open) {
+            users.push_str(&format!("{} {}: {use_of_it}\n", folder.display(), name.trim()));
+        }
+    }
+    users
 }
 
 /// The least that makes a root.
