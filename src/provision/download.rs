@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
 use super::cache::digest_of;
+use ureq::tls::{RootCerts, TlsConfig};
+
 use crate::error::{Failure, Kind};
 use crate::stop::Stop;
 
@@ -29,8 +31,11 @@ pub(super) fn fetch(url: &str, sha256: &str, target: &Path, stop: &Stop) -> Resu
         let failure = Failure::new(Kind::Recipe, format!("{url} is not an https URL"));
         return Err(failure.hint("give an https:// URL with its #sha256=, or a file").into());
     }
+    // The certificates that this host trusts, so that a company's own authority is trusted where the host does.
+    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .https_only(true)
+        .tls_config(tls)
         .timeout_resolve(Some(Duration::from_secs(SILENCE)))
         .timeout_connect(Some(Duration::from_secs(SILENCE)))
         .timeout_recv_response(Some(Duration::from_secs(SILENCE)))
