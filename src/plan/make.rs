@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{BakeId, BaseFacts, DiskPlan, ImagePlan, NamePlan, Place, Plan, judge_name};
 use crate::error::{Failure, Kind};
-use crate::provisioner::{StepPlan, Work};
+use crate::provisioner::StepPlan;
 use crate::recipe::Recipe;
 use crate::recipe::template::{self, OPEN, Template, Unfilled};
 use crate::recipe::units::show_size;
@@ -57,7 +57,7 @@ pub fn make(
             "bake on a builder of the base's architecture, or install qemu-user-static (binfmt_misc) on this one",
         ));
     }
-    let asks_package = steps.iter().any(tells_package);
+    let asks_package = steps.iter().any(StepPlan::may_tell_package);
     let words = Words { base: &base, now, env };
     let settle = |what: &str, text: &str| -> Result<(String, bool), Failure> {
         let filled = words.fill(what, text)?;
@@ -130,13 +130,6 @@ pub fn make(
     let image = ImagePlan { name, description, tags, open_tags, open_description, arch: base.arch };
     let hygiene = recipe.hygiene.clone();
     Ok(Plan { bake, place, base, disk, image, recipe_digest: digest, steps, checks, hygiene })
-}
-
-fn tells_package(step: &StepPlan) -> bool {
-    match step.work {
-        Work::Choose => step.alternatives.iter().filter_map(|choice| choice.step.as_ref()).any(tells_package),
-        _ => step.package_query.is_some(),
-    }
 }
 
 struct Words<'a> {
