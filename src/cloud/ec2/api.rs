@@ -9,11 +9,12 @@ use aws_sdk_ec2::types::{Filter, ResourceType, Tag, TagSpecification};
 use super::explain::Trouble;
 use super::watch::{Look, Seen, Sort};
 
-/// EC2 and SSM in one Region.
+/// The services of one Region.
 #[derive(Debug, Clone)]
 pub(super) struct Api {
     pub ec2: aws_sdk_ec2::Client,
     pub ssm: aws_sdk_ssm::Client,
+    pub autoscaling: aws_sdk_autoscaling::Client,
     pub region: String,
 }
 

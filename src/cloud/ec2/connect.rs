@@ -10,7 +10,6 @@ use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
-use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_config::{BehaviorVersion, Region};
@@ -18,8 +17,8 @@ use aws_sdk_ec2::config::{AppName, Credentials, SharedHttpClient};
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 
 use super::Ec2;
-use super::api::Api;
 use super::calls::Calls;
+use super::regions::Regions;
 use super::watch::{RealClock, Watcher};
 use crate::error::{Failure, Kind};
 
@@ -183,27 +182,15 @@ pub(super) async fn connect(settings: Settings) -> Result<Ec2> {
             .into());
     };
     let calls = Calls::default();
-    let api = Api {
-        ec2: aws_sdk_ec2::Client::from_conf(
-            aws_sdk_ec2::config::Builder::from(&config)
-                .retry_config(RetryConfig::disabled())
-                .interceptor(calls.clone())
-                .build(),
-        ),
-        ssm: aws_sdk_ssm::Client::from_conf(
-            aws_sdk_ssm::config::Builder::from(&config)
-                .retry_config(RetryConfig::disabled())
-                .interceptor(calls.clone())
-                .build(),
-        ),
-        region,
-    };
+    let regions = Regions::new(config, calls.clone());
+    let api = regions.api(&region);
     let watcher = Watcher::new(Box::new(api.clone()), Box::new(RealClock::default()));
     Ok(Ec2 {
         api,
         imds,
         settings,
         calls,
+        regions,
         watcher,
         place: tokio::sync::OnceCell::new(),
         held: std::sync::Mutex::default(),

@@ -46,6 +46,7 @@ mod explain;
 mod get_parameter;
 mod inherited;
 mod place;
+mod regions;
 mod register_image;
 mod retry;
 mod undo;
@@ -60,6 +61,7 @@ pub struct Ec2 {
     imds: Option<aws_config::imds::Client>,
     settings: Settings,
     calls: Calls,
+    regions: regions::Regions,
     watcher: Watcher,
     place: tokio::sync::OnceCell<Place>,
     /// The device names of attached volumes, each locked until its volume is detached.
