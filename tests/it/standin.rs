@@ -38,6 +38,11 @@ fn its_devices_are_real_and_go() {
 }
 
 #[test]
+fn what_refers_to_images_is_told_as_aws_tells_it() {
+    passes("standin.test_users");
+}
+
+#[test]
 fn it_refuses_what_ec2_refuses() {
     passes("standin.test_refusals");
 }

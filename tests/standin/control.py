@@ -4,6 +4,7 @@ import json
 import urllib.parse
 
 from . import seed
+from .actions import users
 from .actions.attachments import unstick
 from .actions.images import describe as describe_image
 from .actions.snapshots import describe as describe_snapshot
@@ -89,6 +90,13 @@ def _parameters(state, asked, document):
     return {}
 
 
+def _users(state, asked, document):
+    """What refers to images: see `actions/users.py`."""
+    with state.lock:
+        users.seed(state.region(document.pop("region", state.settings.region)), document)
+    return {}
+
+
 def _state(state, asked, document):
     """All there is, in the form of Describe answers, with the files behind it and the devices."""
     with state.lock:
@@ -129,5 +137,6 @@ PAGES = {
     ("POST", "unstick"): _unstick,
     ("POST", "seed"): _seed,
     ("POST", "parameters"): _parameters,
+    ("POST", "users"): _users,
     ("GET", "state"): _state,
 }

@@ -138,23 +138,30 @@ def answer(operation, output, request_id: str) -> bytes:
     return "".join(parts).encode()
 
 
-def _members(parts: list, value: dict, shape) -> None:
+def members(value: dict, shape, item: str) -> str:
+    """A structure's members; `item` is what a list's items are called where the model says nothing."""
+    parts: list = []
+    _members(parts, value, shape, item)
+    return "".join(parts)
+
+
+def _members(parts: list, value: dict, shape, item: str = "item") -> None:
     strangers = set(value) - set(shape.members)
     if strangers:
         raise AssertionError(f"{shape.name} has no {sorted(strangers)}")
     for member, inner in shape.members.items():
         if value.get(member) is not None:
-            _element(parts, inner.serialization.get("name", member), value[member], inner)
+            _element(parts, inner.serialization.get("name", member), value[member], inner, item)
 
 
-def _element(parts: list, name: str, value, shape) -> None:
+def _element(parts: list, name: str, value, shape, item: str) -> None:
     parts.append(f"<{name}>")
     if shape.type_name == "structure":
-        _members(parts, value, shape)
+        _members(parts, value, shape, item)
     elif shape.type_name == "list":
-        item = shape.member.serialization.get("name", "item")
+        called = shape.member.serialization.get("name", item)
         for each in value:
-            _element(parts, item, each, shape.member)
+            _element(parts, called, each, shape.member, item)
     else:
         parts.append(escape(text(value, shape)))
     parts.append(f"</{name}>")

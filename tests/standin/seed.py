@@ -11,6 +11,7 @@ KNOWN = {
     "snapshot_tags", "boot_mode", "tpm_support", "imds_support", "ena_support", "sriov_net_support", "uefi_data",
     "platform_details", "usage_operation", "volume_size", "volume_type", "iops", "throughput", "encrypted",
     "delete_on_termination", "mappings", "snapshot_state", "root_device_type",
+    "source", "protection", "permissions",
 }
 
 
@@ -51,6 +52,8 @@ def image(state, given: dict) -> dict:
         name=given["name"], state=given.get("state", "available"), public=given.get("public", True),
         deprecated=given.get("deprecated"), uefi_data=given.get("uefi_data"),
         mappings=[{"DeviceName": root, "Ebs": volume}, *given.get("mappings", [])],
+        source=tuple(given["source"]) if "source" in given else None, protection=given.get("protection", "disabled"),
+        permissions=given.get("permissions", []),
     )
     made.about = {
         "Architecture": given.get("architecture", "x86_64"), "RootDeviceName": root,

@@ -18,6 +18,8 @@ class Query:
 
     def read(self, headers, body: bytes) -> tuple[str, dict]:
         parameters = protocol.form(body)
+        if self.name != "ec2":  # lists are NAME.member.N everywhere but in EC2
+            parameters = {name.replace(".member.", "."): value for name, value in parameters.items()}
         return parameters.get("Action", ""), parameters
 
     def input(self, parameters: dict, operation) -> dict:
@@ -26,7 +28,7 @@ class Query:
     def answer(self, operation, output) -> bytes:
         if self.name == "ec2":
             return protocol.answer(operation, output or {}, str(uuid.uuid4()))
-        inner = "".join(f"<{name}>{escape(str(value))}</{name}>" for name, value in output.items())
+        inner = protocol.members(output or {}, operation.output_shape, item="member")
         space = operation.service_model.metadata["xmlNamespace"]
         return (
             f'<{operation.name}Response xmlns="{space}"><{operation.name}Result>{inner}</{operation.name}Result>'
@@ -77,4 +79,4 @@ class Json:
         return json.dumps({"__type": error.code, "message": error.message}).encode()
 
 
-SERVICES = {"ec2": Query("ec2"), "sts": Query("sts"), "ssm": Json("ssm")}
+SERVICES = {"ec2": Query("ec2"), "sts": Query("sts"), "autoscaling": Query("autoscaling"), "ssm": Json("ssm")}

@@ -121,6 +121,10 @@ class Image(Resource):
     permissions: list = field(default_factory=list)
     deprecated: float | None = None
     uefi_data: str | None = None
+    # What an image is a copy of: id and Region.
+    source: tuple | None = None
+    # `disabled`, `enabled-without-cooldown`, `enabled-with-cooldown`.
+    protection: str = "disabled"
 
     def snapshots(self) -> list[str]:
         return [each["Ebs"]["SnapshotId"] for each in self.mappings if "SnapshotId" in each.get("Ebs", {})]
@@ -134,6 +138,11 @@ class Region:
         self.images: dict[str, Image] = {}
         self.deregistered: set[str] = set()
         self.parameters: dict[str, str] = {}
+        # What refers to images, see actions/users.py.
+        self.instances: list[dict] = []
+        self.templates: list[dict] = []
+        self.launch_configurations: list[dict] = []
+        self.groups: list[dict] = []
 
     def resources(self) -> list[Resource]:
         return [*self.volumes.values(), *self.snapshots.values(), *self.images.values()]

@@ -33,4 +33,16 @@ def action(name: str, service: str = "ec2"):
     return keep
 
 
-from . import attachments, identity, images, places, registration, snapshots, tags, volumes  # noqa: E402, F401
+from . import (  # noqa: E402, F401
+    attachments,
+    identity,
+    images,
+    parameters,
+    places,
+    registration,
+    retirement,
+    snapshots,
+    tags,
+    users,
+    volumes,
+)

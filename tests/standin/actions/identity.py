@@ -1,7 +1,7 @@
 """The small parts of other services that a bake needs: who am I (STS), and one parameter (SSM)."""
 
 from ..errors import Refusal
-from . import action
+from . import action, parameters
 
 
 @action("GetCallerIdentity", "sts")
@@ -19,7 +19,4 @@ def get_parameter(call):
     name = call.input["Name"]
     if name not in call.region.parameters:
         raise Refusal("ParameterNotFound", "")
-    value = call.region.parameters[name]
-    arn = f"arn:aws:ssm:{call.region.name}:{call.state.settings.account}:parameter{name}"
-    kind = "aws:ec2:image" if value.startswith("ami-") else "text"
-    return {"Parameter": {"Name": name, "Type": "String", "Value": value, "Version": 1, "ARN": arn, "DataType": kind}}
+    return {"Parameter": parameters.about(call, name)}

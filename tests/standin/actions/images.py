@@ -23,6 +23,10 @@ def describe(image, account: str) -> dict:
         "RootDeviceType": "ebs", "BlockDeviceMappings": image.mappings, "Tags": tag_set(image.tags) or None,
         **image.about,
     }
+    if image.owner == account:
+        shown["DeregistrationProtection"] = image.protection
+    if image.source is not None:
+        shown["SourceImageId"], shown["SourceImageRegion"] = image.source
     if image.deprecated is not None:
         shown["DeprecationTime"] = protocol.timestamp(image.deprecated)
     if image.state == "failed":
@@ -64,6 +68,8 @@ def describe_images(call):
         if not given.get("IncludeDeprecated"):
             # Its owner sees a deprecated image all the same.
             things = [e for e in things if e.owner == account or e.deprecated is None or e.deprecated > time.time()]
+        if not given.get("IncludeDisabled"):
+            things = [each for each in things if each.state != "disabled"]
     if "Owners" in given:
         owners = set()
         for each in given["Owners"]:
@@ -100,7 +106,7 @@ def describe_image_attribute(call):
         "imdsSupport": ("ImdsSupport", image.about.get("ImdsSupport")),
         "uefiData": ("UefiData", image.uefi_data),
         "lastLaunchedTime": ("LastLaunchedTime", None),
-        "deregistrationProtection": ("DeregistrationProtection", "disabled"),
+        "deregistrationProtection": ("DeregistrationProtection", image.protection),
     }
     attribute = given["Attribute"]
     if attribute in simple:

@@ -74,22 +74,9 @@ def describe_account_attributes(call):
     }
 
 
-@action("DescribeInstances")
-def describe_instances(call):
-    given, settings = call.input, call.state.settings
-    for each in given.get("InstanceIds", []):
-        find.instance(call, each)
-    things = [SimpleNamespace(id=settings.instance_id, tags={})] if call.region.name == settings.region else []
-    things = filters.apply(
-        things,
-        given.get("Filters"),
-        lambda each: {"instance-id": each.id, "instance-state-name": "running", "availability-zone": settings.zone,
-                      "architecture": settings.arch, "instance-type": settings.instance_type, "image-id": "ami-0b1d0c2e3f4a50000"},
-    )
-    find.dry_run(call)
-    page, token = filters.page(things, given, least=5)
-    if not page:
-        return {"Reservations": [], "NextToken": token}
+def builder(call) -> dict:
+    """The builder, as DescribeInstances shows it."""
+    settings = call.state.settings
     attached = [
         {"DeviceName": each.attachment.device,
          "Ebs": {"VolumeId": each.id, "Status": "attaching" if each.attachment.state == "attaching" else
@@ -101,7 +88,7 @@ def describe_instances(call):
     root = {"DeviceName": "/dev/sda1" if settings.xen else "/dev/xvda",
             "Ebs": {"VolumeId": "vol-0b1d0c2e3f4a50001", "Status": "attached",
                     "AttachTime": call.state.instance_launched, "DeleteOnTermination": True}}
-    instance = {
+    return {
         "InstanceId": settings.instance_id, "ImageId": "ami-0b1d0c2e3f4a50000", "InstanceType": settings.instance_type,
         "State": {"Code": 16, "Name": "running"}, "Placement": {"AvailabilityZone": settings.zone, "Tenancy": "default"},
         "Architecture": settings.arch, "VirtualizationType": "hvm", "Hypervisor": "xen",
@@ -110,5 +97,3 @@ def describe_instances(call):
         "BlockDeviceMappings": [root, *attached],
         "IamInstanceProfile": {"Arn": f"arn:aws:iam::{settings.account}:instance-profile/{settings.role}", "Id": "AIPASTANDIN"},
     }
-    reservation = {"ReservationId": "r-0b1d0c2e3f4a50002", "OwnerId": settings.account, "Instances": [instance]}
-    return {"Reservations": [reservation], "NextToken": token}

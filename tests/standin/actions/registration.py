@@ -135,6 +135,8 @@ def _mapping(call, given: dict) -> dict:
 def deregister_image(call):
     given, region = call.input, call.region
     image = find.own_image(call, given["ImageId"])
+    if image.protection != "disabled":
+        raise Refusal("OperationNotPermitted", f"The image {image.id} is protected from deregistration")
     find.dry_run(call)
     region.images.pop(image.id)
     region.deregistered.add(image.id)
