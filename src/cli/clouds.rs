@@ -15,7 +15,10 @@ pub async fn connect(context: &Context) -> Result<Box<dyn Cloud>> {
     };
     context.reporter.phase("cloud", &format!("{shown}: {why}"));
     Ok(match name {
-        CloudName::Ec2 => Box::new(crate::cloud::ec2::Ec2::connect(context.settings.deadlines.ec2()).await?),
+        CloudName::Ec2 => {
+            let settings = context.settings.aws.lay_over(context.settings.deadlines.ec2());
+            Box::new(crate::cloud::ec2::Ec2::connect(settings).await?)
+        }
         CloudName::Local => Box::new(crate::cloud::local::Store::open(&context.settings.store)?),
     })
 }

@@ -10,6 +10,7 @@ use crate::error::{Failure, Kind, exit_status};
 use crate::report::{Reporter, Volume, failure};
 use crate::stop::Stop;
 
+pub mod aws;
 pub mod bake;
 pub mod clouds;
 pub mod deadlines;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
+use super::aws::{self, Aws};
 use super::deadlines::Deadlines;
 use crate::error::{Failure, Kind};
 
@@ -67,6 +68,9 @@ pub struct Common {
     /// Warnings and errors alone on standard error
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
+    /// AWS settings.
+    #[command(flatten)]
+    pub aws: aws::Flags,
 }
 
 /// A configuration file: every key optional.
@@ -81,13 +85,15 @@ pub struct ConfigFile {
     creator: Option<String>,
     #[serde(default)]
     deadlines: Deadlines,
+    #[serde(default)]
+    aws: aws::File,
 }
 
 impl ConfigFile {
     /// Reads a file's text.
     pub fn parse(text: &str, name: &Path) -> Result<Self> {
         toml::from_str(text).map_err(|error| {
-            let hint = "keys are: cloud, store, state, cache, logs, creator, deadlines";
+            let hint = "keys are: cloud, store, state, cache, logs, creator, deadlines, aws";
             Failure::new(Kind::Recipe, format!("reading the settings of {}: {error}", name.display()))
                 .hint(hint)
                 .into()
@@ -112,6 +118,7 @@ impl ConfigFile {
             logs: self.logs.or(other.logs),
             creator: self.creator.or(other.creator),
             deadlines: self.deadlines.or(other.deadlines),
+            aws: self.aws.or(other.aws),
         }
     }
 }
@@ -133,6 +140,8 @@ pub struct Settings {
     pub creator: String,
     /// The deadlines that somebody set.
     pub deadlines: Deadlines,
+    /// Profile, Region and role.
+    pub aws: Aws,
 }
 
 impl Settings {
@@ -157,13 +166,15 @@ impl Settings {
         let deadlines = Deadlines::of_flags(&common.deadlines)?
             .or(Deadlines::of_environment(|name| std::env::var(name).ok())?)
             .or(file.deadlines);
+        let creator = creator.unwrap_or_else(login_name);
         Ok(Self {
             cloud: common.cloud.or(file.cloud),
             store: folder(&common.store, file.store, "/var/lib/bakehouse/store")?,
             state: folder(&common.state, file.state, "/var/lib/bakehouse/state")?,
             cache: folder(&common.cache, file.cache, "/var/cache/bakehouse")?,
             logs: folder(&common.logs, file.logs, "/var/log/bakehouse")?,
-            creator: creator.unwrap_or_else(login_name),
+            aws: Aws::settle(&common.aws, file.aws, &creator)?,
+            creator,
             deadlines,
         })
     }
@@ -207,6 +218,7 @@ mod tests {
             deadlines: Vec::new(),
             verbose: 0,
             quiet: false,
+            aws: aws::Flags::default(),
         }
     }
 

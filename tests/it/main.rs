@@ -8,6 +8,7 @@ mod crash;
 mod disk;
 mod ec2;
 mod hygiene;
+mod identity;
 mod local;
 mod provision;
 mod sandbox;

@@ -1,6 +1,8 @@
 """What goes wrong on purpose: faults set per action and occurrence, and the calls that are held."""
 
+import base64
 import itertools
+import json
 import threading
 
 from .errors import Refusal
@@ -79,12 +81,21 @@ class Fault:
 
 
 def denied(service: str, action: str) -> Refusal:
+    context = {
+        "principal": {"arn": "arn:aws:sts::123456789012:assumed-role/builder/i-0"},
+        "action": f"{service}:{action}", "resource": "arn:aws:ec2:eu-west-1:123456789012:*/*", "conditions": {"items": []},
+    }
+    decoded = {
+        "allowed": False, "explicitDeny": False, "matchedStatements": {"items": []}, "failures": {"items": []},
+        "context": context,
+    }
+    encoded = base64.urlsafe_b64encode(json.dumps(decoded).encode()).decode()
     code = "UnauthorizedOperation" if service == "ec2" else "AccessDeniedException"
     return Refusal(
         code,
         "You are not authorized to perform this operation. User: arn:aws:sts::123456789012:assumed-role/builder/i-0 "
         f"is not authorized to perform: {service}:{action} because no identity-based policy allows the "
-        f"{service}:{action} action. Encoded authorization failure message: 4GIOHlTkIaWHQD0Q0m6XSnuUMCm",
+        f"{service}:{action} action. Encoded authorization failure message: {encoded}",
         403,
     )
 

@@ -106,7 +106,7 @@ class Endpoint(Handler):
                 service = SERVICES[caller.service]
                 action, parameters = service.read(self.headers, body)
                 entry = self.server.state.requests.open(service.name, action, parameters, self.headers)
-                entry["region"] = caller.region
+                entry["region"], entry["access_key"] = caller.region, caller.access_key
                 answer = self._answer(service, caller, action, parameters, body, entry)
                 self._finish(entry, 200, service.content_type, answer)
             except Refusal as error:

@@ -4,20 +4,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use aws_config::ecs::EcsCredentialsProvider;
-use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
-use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_config::{BehaviorVersion, Region};
-use aws_sdk_ec2::config::{AppName, Credentials, SharedHttpClient};
-use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use aws_sdk_ec2::config::{AppName, Credentials};
 
 use super::Ec2;
 use super::calls::Calls;
+use super::credentials::{self, Role};
+use super::decode_authorization_message::Decoder;
+use super::http;
 use super::regions::Regions;
 use super::watch::{RealClock, Watcher};
 use crate::error::{Failure, Kind};
@@ -33,6 +32,10 @@ pub struct Settings {
     /// Where [`crate::cloud::Cloud::place`] asks the instance metadata service, before all that the chain says;
     /// credentials come from where `AWS_EC2_METADATA_SERVICE_ENDPOINT` says.
     pub metadata_endpoint: Option<String>,
+    /// The profile of `~/.aws`, before the environment's credentials and Region.
+    pub profile: Option<String>,
+    /// The role to take on with the credentials that were found.
+    pub role: Option<Role>,
     /// Access key id and secret access key, instead of the chain's.
     pub keys: Option<(String, String)>,
     /// Whether the instance metadata service may be asked. Left alone where this host is no instance: nothing
@@ -70,6 +73,8 @@ impl Default for Settings {
             region: None,
             endpoint: None,
             metadata_endpoint: None,
+            profile: None,
+            role: None,
             keys: None,
             metadata: on_instance(),
             device_locks: PathBuf::from("/run/bakehouse/devices"),
@@ -105,21 +110,6 @@ fn dmi_says_ec2(folder: &Path) -> bool {
     read("sys_vendor").trim() == "Amazon EC2" || read("bios_version").trim().ends_with(".amazon")
 }
 
-/// An HTTP client with TLS by rustls and ring, trusting this host's own certificates.
-fn http_client() -> SharedHttpClient {
-    // A host without certificates may still speak to an http:// endpoint.
-    let bundles = ["/etc/ssl/certs", "/etc/pki/tls", "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem"];
-    let some = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some())
-        || bundles.iter().any(|path| Path::new(path).exists());
-    let builder =
-        aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring));
-    let bare = tls::TlsContext::builder().with_trust_store(tls::TrustStore::empty()).build();
-    match bare {
-        Ok(context) if !some => builder.tls_context(context).build_https(),
-        _ => builder.build_https(),
-    }
-}
-
 fn metadata_client(settings: &Settings, config: &ProviderConfig) -> Result<aws_config::imds::Client> {
     let mut builder = aws_config::imds::Client::builder()
         .configure(config)
@@ -139,41 +129,46 @@ fn metadata_client(settings: &Settings, config: &ProviderConfig) -> Result<aws_c
 /// # Errors
 /// [`Kind::Host`] when no Region is set anywhere.
 pub(super) async fn connect(settings: Settings) -> Result<Ec2> {
-    let http = http_client();
+    let http = http::client(http::Proxy::of_environment(|name| std::env::var(name).ok()).as_ref())?;
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(5).min(settings.attempt))
         .operation_attempt_timeout(settings.attempt)
         .build();
     let bare = ProviderConfig::without_region().with_http_client(http.clone());
-    let imds = if settings.metadata { Some(metadata_client(&settings, &bare)?) } else { None };
+    // The metadata service is this host's own: never asked through a proxy.
+    let direct = ProviderConfig::without_region().with_http_client(http::client(None)?);
+    let imds = if settings.metadata { Some(metadata_client(&settings, &direct)?) } else { None };
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())
         .timeout_config(timeouts)
         .app_name(AppName::new("bakehouse")?);
     if let Some(region) = settings.region.clone() {
         loader = loader.region(Region::new(region));
-    } else if imds.is_none() {
+    } else if settings.profile.is_none() && imds.is_none() {
         let profile = ProfileFileRegionProvider::builder().configure(&bare).build();
         loader = loader.region(
             RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(profile),
         );
+    } else if let Some(profile) = &settings.profile {
+        let named = ProfileFileRegionProvider::builder().configure(&bare).profile_name(profile).build();
+        let chain = RegionProviderChain::first_try(named).or_else(EnvironmentVariableRegionProvider::new());
+        loader =
+            match imds.clone() {
+                Some(imds) => loader.region(chain.or_else(
+                    aws_config::imds::region::ImdsRegionProvider::builder().imds_client(imds).build(),
+                )),
+                None => loader.region(chain),
+            };
     }
     if let Some(endpoint) = &settings.endpoint {
         loader = loader.endpoint_url(endpoint);
     }
     if let Some((id, secret)) = &settings.keys {
         loader = loader.credentials_provider(Credentials::new(id, secret, None, None, "settings"));
+    } else if let Some(profile) = &settings.profile {
+        loader = loader.profile_name(profile).credentials_provider(credentials::of_profile(profile, &bare));
     } else if imds.is_none() {
-        // The standard chain's order, without the metadata service at its end.
-        let chain =
-            CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())
-                .or_else("Profile", ProfileFileCredentialsProvider::builder().configure(&bare).build())
-                .or_else(
-                    "WebIdentityToken",
-                    WebIdentityTokenCredentialsProvider::builder().configure(&bare).build(),
-                )
-                .or_else("EcsContainer", EcsCredentialsProvider::builder().configure(&bare).build());
-        loader = loader.credentials_provider(chain);
+        loader = loader.credentials_provider(credentials::without_metadata(&bare));
     }
     let config = loader.load().await;
     let Some(region) = config.region().map(ToString::to_string) else {
@@ -181,7 +176,12 @@ pub(super) async fn connect(settings: Settings) -> Result<Ec2> {
             .hint("set AWS_REGION, or `region` in the profile in use; on an instance its metadata service tells it")
             .into());
     };
+    let config = match &settings.role {
+        Some(role) => credentials::take_on(role, config).await,
+        None => config,
+    };
     let calls = Calls::default();
+    let decoder = Decoder::new(&config, &calls);
     let regions = Regions::new(config, calls.clone());
     let api = regions.api(&region);
     let watcher = Watcher::new(Box::new(api.clone()), Box::new(RealClock::default()));
@@ -191,6 +191,7 @@ pub(super) async fn connect(settings: Settings) -> Result<Ec2> {
         settings,
         calls,
         regions,
+        decoder,
         watcher,
         place: tokio::sync::OnceCell::new(),
         held: std::sync::Mutex::default(),

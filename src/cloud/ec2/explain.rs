@@ -210,7 +210,8 @@ impl Trouble {
         self.action.split_once(':').map_or(self.action, |(_, operation)| operation)
     }
 
-    fn refused(&self) -> bool {
+    /// Whether the credentials were good, but the action is not allowed to them.
+    pub(super) fn refused(&self) -> bool {
         let Some(code) = self.code.as_deref() else { return false };
         matches!(
             code,
@@ -300,7 +301,7 @@ impl Trouble {
             "ParameterNotFound" => (Kind::Base, format!("see that the SSM parameter is in {region}")),
             "VolumeLimitExceeded" | "MaxIOPSLimitExceeded" | "SnapshotLimitExceeded" | "ResourceLimitExceeded" => (
                 Kind::Cloud,
-                format!("a quota of this account in {region} is used up: `bakehouse sweep` frees what dead bakes left, or ask for more in Service Quotas"),
+                format!("a quota of this account in {region} is used up: `bakehouse gc --all` frees what dead bakes left, or ask for more in Service Quotas"),
             ),
             "AttachmentLimitExceeded" => (
                 Kind::Cloud,

@@ -14,6 +14,7 @@ use aws_sdk_ec2::types::Image;
 use self::api::{Api, filter, tags};
 use self::calls::Calls;
 use self::capture::BAKE_TAG;
+use self::decode_authorization_message::Decoder;
 use self::device_names::DeviceName;
 use self::explain::Trouble;
 use self::retry::{Effort, insist, search};
@@ -32,6 +33,8 @@ mod capture;
 mod connect;
 mod create_snapshot;
 mod create_volume;
+mod credentials;
+mod decode_authorization_message;
 mod delete_snapshot;
 mod delete_volume;
 mod deregister_image;
@@ -44,6 +47,7 @@ mod device_names;
 mod disk;
 mod explain;
 mod get_parameter;
+mod http;
 mod inherited;
 mod place;
 mod regions;
@@ -53,6 +57,7 @@ mod undo;
 mod watch;
 
 pub use connect::{Settings, metadata_endpoint_set, on_instance};
+pub use credentials::Role;
 
 /// A connection to EC2 in one Region.
 pub struct Ec2 {
@@ -62,6 +67,7 @@ pub struct Ec2 {
     settings: Settings,
     calls: Calls,
     regions: regions::Regions,
+    decoder: Decoder,
     watcher: Watcher,
     place: tokio::sync::OnceCell<Place>,
     /// The device names of attached volumes, each locked until its volume is detached.
@@ -91,8 +97,8 @@ impl Ec2 {
         &self.api.region
     }
 
-    fn effort<'a>(&self, stop: Option<&'a Stop>) -> Effort<'a> {
-        Effort { limit: self.settings.call, tries: self.settings.tries, stop }
+    fn effort<'a>(&'a self, stop: Option<&'a Stop>) -> Effort<'a> {
+        Effort { limit: self.settings.call, tries: self.settings.tries, stop, decoder: Some(&self.decoder) }
     }
 
     fn patience(&self, limit: Duration) -> Patience {

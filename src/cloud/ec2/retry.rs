@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::decode_authorization_message::Decoder;
 use super::explain::{Class, Trouble};
 use crate::stop::Stop;
 
@@ -23,6 +24,8 @@ pub(super) struct Effort<'a> {
     pub tries: u32,
     /// Heard between tries, never during one: a call in flight is waited for, so that its result is known.
     pub stop: Option<&'a Stop>,
+    /// Explains a refusal, once it is final.
+    pub decoder: Option<&'a Decoder>,
 }
 
 /// The wait before try `n` (from 1): "full jitter".
@@ -97,7 +100,10 @@ where
                     }
                     trouble.given_up = Some(begun.elapsed());
                 }
-                return Err(trouble);
+                return Err(match effort.decoder {
+                    Some(decoder) if trouble.refused() => decoder.explained(trouble).await,
+                    _ => trouble,
+                });
             }
         }
         let wait = jitter(tries);
@@ -132,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    const EFFORT: Effort<'_> = Effort { limit: Duration::from_secs(60), tries: 6, stop: None };
+    const EFFORT: Effort<'_> = Effort { limit: Duration::from_secs(60), tries: 6, stop: None, decoder: None };
 
     fn trouble(class: Class) -> Trouble {
         Trouble {
