@@ -47,6 +47,11 @@ fn it_refuses_what_ec2_refuses() {
     passes("standin.test_refusals");
 }
 
+#[test]
+fn publishing_is_as_boto3_expects_it() {
+    passes("standin.test_publish");
+}
+
 /// The SDK that bakes use, with the credentials that [`Standin::env`] gives to a child.
 fn client(standin: &Standin) -> Client {
     let env: std::collections::BTreeMap<_, _> = standin.env().into_iter().collect();

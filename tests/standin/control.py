@@ -116,11 +116,15 @@ def _region(state, region) -> dict:
         )
     return {
         "volumes": volumes,
-        "snapshots": [{**describe_snapshot(each), "File": each.file} for each in region.snapshots.values()],
+        "snapshots": [
+            {**describe_snapshot(each), "File": each.file, "Permissions": each.permissions} for each in region.snapshots.values()
+        ],
         "images": [
-            {**describe_image(each, state.settings.account), "UefiData": each.uefi_data} for each in region.images.values()
+            {**describe_image(each, state.settings.account), "UefiData": each.uefi_data, "Permissions": each.permissions}
+            for each in region.images.values()
         ],
         "parameters": region.parameters,
+        "parameters_about": region.parameters_about,
     }
 
 

@@ -10,6 +10,7 @@ import traceback
 
 from . import control, sigv4
 from .actions import ACTIONS, Call
+from .actions.places import region_names
 from .errors import Refusal
 from .faults import EFFECTS, REFUSALS
 from .services import SERVICES
@@ -126,6 +127,9 @@ class Endpoint(Handler):
         server, state = self.server, self.server.state
         faults = state.faults.meeting(action, parameters)
         sigv4.verify(state.settings.keys, "POST", self.path, self.headers, body)
+        if caller.region not in region_names(state.settings):
+            # As a Region that this account has not opted in to answers; one that does not exist has no endpoint.
+            raise Refusal("AuthFailure", "AWS was not able to validate the provided access credentials", 401)
         self.meet_transport(faults, "before", entry)
         operation = server.models.operation(service.name, action)
         given = service.input(parameters, operation)

@@ -34,7 +34,7 @@ class Settings:
     consistency: float = 0.0
     latencies: dict = field(
         default_factory=lambda: {"create-volume": 0.02, "attach": 0.02, "detach": 0.02, "delete-volume": 0.0,
-                                 "snapshot": 0.05, "image": 0.02}
+                                 "snapshot": 0.05, "image": 0.02, "copy": 0.05}
     )
     # Access key to secret and session token (None: a long-lived key).
     keys: dict = field(
@@ -98,6 +98,7 @@ class Snapshot(Resource):
     encrypted: bool = False
     kms_key: str | None = None
     public: bool = False
+    permissions: list = field(default_factory=list)
     platform: tuple = ("Linux/UNIX", "RunInstances")
     file: str = ""
     own_file: bool = True
@@ -125,6 +126,8 @@ class Image(Resource):
     source: tuple | None = None
     # `disabled`, `enabled-without-cooldown`, `enabled-with-cooldown`.
     protection: str = "disabled"
+    # Protection with a cool-down holds for a day after it was taken away.
+    protected_until: float = 0.0
 
     def snapshots(self) -> list[str]:
         return [each["Ebs"]["SnapshotId"] for each in self.mappings if "SnapshotId" in each.get("Ebs", {})]
@@ -138,6 +141,8 @@ class Region:
         self.images: dict[str, Image] = {}
         self.deregistered: set[str] = set()
         self.parameters: dict[str, str] = {}
+        self.parameters_about: dict[str, dict] = {}
+        self.copy_tokens: dict[str, tuple] = {}
         # What refers to images, see actions/users.py.
         self.instances: list[dict] = []
         self.templates: list[dict] = []

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 pub struct Options {
     /// Name devices as Xen instances do: `/dev/xvdf`.
     pub xen: bool,
-    /// `create-volume`, `attach`, `detach`, `delete-volume`, `snapshot`, `image`: seconds each takes.
+    /// `create-volume`, `attach`, `detach`, `delete-volume`, `snapshot`, `image`, `copy`: seconds each takes.
     pub latencies: BTreeMap<String, f64>,
     /// The builder's architecture as EC2 names it; the host's without.
     pub arch: Option<String>,
@@ -167,9 +167,14 @@ impl Standin {
     /// Everything in the builder's Region: `volumes`, `snapshots`, `images`, as Describe calls show them; volumes
     /// and snapshots with their `File`, a path that root can open while the stand-in runs.
     pub fn state(&self) -> Value {
+        self.state_of(REGION)
+    }
+
+    /// The same in any Region.
+    pub fn state_of(&self, region: &str) -> Value {
         let all = self.get("state");
         assert_eq!(all["troubles"], json!([]), "the stand-in itself failed");
-        let mut here = all["regions"][REGION].clone();
+        let mut here = all["regions"][region].clone();
         for kind in ["volumes", "snapshots", "images"] {
             if here[kind].is_null() {
                 here[kind] = json!([]);
@@ -180,7 +185,12 @@ impl Standin {
 
     /// One resource of [`Standin::state`]: `("images", "ImageId", id)`.
     pub fn find(&self, kind: &str, key: &str, id: &str) -> Option<Value> {
-        list(self.state()[kind].clone()).into_iter().find(|each| each[key] == id)
+        self.find_in(REGION, kind, key, id)
+    }
+
+    /// The same in any Region.
+    pub fn find_in(&self, region: &str, kind: &str, key: &str, id: &str) -> Option<Value> {
+        list(self.state_of(region)[kind].clone()).into_iter().find(|each| each[key] == id)
     }
 
     /// Looks until `met` says yes, at most ten seconds; else panics with what there is.

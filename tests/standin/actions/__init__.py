@@ -35,12 +35,14 @@ def action(name: str, service: str = "ec2"):
 
 from . import (  # noqa: E402, F401
     attachments,
+    copies,
     identity,
     images,
     parameters,
     places,
     registration,
     retirement,
+    sharing,
     snapshots,
     tags,
     users,

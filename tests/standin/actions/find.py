@@ -35,9 +35,14 @@ def snapshot(call, identifier: str):
             f"Value ({identifier}) for parameter snapshotId is invalid. Expected: 'snap-...'.",
         )
     thing = _visible(call.region.snapshots, identifier)
-    if thing is None or not (thing.public or thing.owner == call.state.settings.account):
+    if thing is None or not visible_snapshot(call, thing):
         raise Refusal("InvalidSnapshot.NotFound", f"The snapshot '{identifier}' does not exist.")
     return thing
+
+
+def visible_snapshot(call, thing) -> bool:
+    account = call.state.settings.account
+    return thing.public or thing.owner == account or {"UserId": account} in thing.permissions
 
 
 def own_snapshot(call, identifier: str):

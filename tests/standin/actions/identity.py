@@ -1,4 +1,4 @@
-"""The small parts of other services that a bake needs: who am I (STS), and one parameter (SSM)."""
+"""Who am I, in which role, and what was refused: STS."""
 
 import base64
 import json
@@ -6,7 +6,7 @@ import secrets
 import time
 
 from ..errors import Refusal
-from . import action, parameters
+from . import action
 
 
 @action("GetCallerIdentity", "sts")
@@ -44,11 +44,3 @@ def decode_authorization_message(call):
     except ValueError:
         raise Refusal("InvalidAuthorizationMessageException", "Message is not valid", 400) from None
     return {"DecodedMessage": json.dumps(decoded)}
-
-
-@action("GetParameter", "ssm")
-def get_parameter(call):
-    name = call.input["Name"]
-    if name not in call.region.parameters:
-        raise Refusal("ParameterNotFound", "")
-    return {"Parameter": parameters.about(call, name)}

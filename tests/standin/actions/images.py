@@ -52,6 +52,7 @@ def _facts(image) -> dict:
         "root-device-name": about.get("RootDeviceName"), "root-device-type": "ebs", "state": image.state,
         "sriov-net-support": about.get("SriovNetSupport"), "tpm-support": about.get("TpmSupport"),
         "imds-support": about.get("ImdsSupport"), "usage-operation": about.get("UsageOperation"),
+        "source-image-id": image.source and image.source[0], "source-image-region": image.source and image.source[1],
         "virtualization-type": about.get("VirtualizationType"), "manifest-location": f"{image.owner}/{image.name}",
     }
 

@@ -1,16 +1,35 @@
-"""SSM's parameters, found and read many at a time."""
+"""SSM's parameters: found, read, put with type and data type, and tagged."""
+
+import re
+import time
 
 from .. import filters
 from ..errors import Refusal
-from . import action
+from ..state import tag_set
+from . import action, find
+
+NAME = re.compile(r"[A-Za-z0-9_.-]+|(/[A-Za-z0-9_.-]+){1,15}")
+IMAGE = re.compile(r"ami-([0-9a-f]{8}|[0-9a-f]{17})")
+TAG = re.compile(r"[\w\s.:/=+\-@]*")
 
 
-def about(call, name: str) -> dict:
-    """A parameter as GetParameter shows it."""
-    value = call.region.parameters[name]
-    arn = f"arn:aws:ssm:{call.region.name}:{call.state.settings.account}:parameter{name}"
-    kind = "aws:ec2:image" if value.startswith("ami-") else "text"
-    return {"Name": name, "Type": "String", "Value": value, "Version": 1, "ARN": arn, "DataType": kind}
+def _invalid(message: str) -> Refusal:
+    return Refusal("ValidationException", message)
+
+
+def about(region, name: str) -> dict:
+    """What there is of a parameter besides its value; one that a test set has but its defaults."""
+    value = region.parameters[name]
+    kind = "aws:ec2:image" if IMAGE.fullmatch(value) else "text"
+    default = {"Type": "String", "DataType": kind, "Version": 1, "Tags": {}, "LastModifiedDate": time.time()}
+    return region.parameters_about.setdefault(name, default)
+
+
+def describe(call, name: str) -> dict:
+    region, facts = call.region, about(call.region, name)
+    arn = f"arn:aws:ssm:{region.name}:{call.state.settings.account}:parameter/{name.removeprefix('/')}"
+    shown = {each: facts[each] for each in ("Type", "DataType", "Version", "LastModifiedDate")}
+    return {"Name": name, "Value": region.parameters[name], "ARN": arn, **shown}
 
 
 def _is_public(name: str) -> bool:
@@ -21,7 +40,7 @@ def _is_public(name: str) -> bool:
 @action("DescribeParameters", "ssm")
 def describe_parameters(call):
     given = call.input
-    things = [about(call, name) for name in sorted(call.region.parameters) if not _is_public(name)]
+    things = [describe(call, name) for name in sorted(call.region.parameters) if not _is_public(name)]
     for each in given.get("ParameterFilters", []):
         key, values = each["Key"], each.get("Values", [])
         if key not in ("Name", "DataType") or each.get("Option", "Equals") != "Equals":
@@ -35,15 +54,90 @@ def describe_parameters(call):
     return {"Parameters": shown, "NextToken": token} if token else {"Parameters": shown}
 
 
+@action("GetParameter", "ssm")
+def get_parameter(call):
+    name = call.input["Name"]
+    if name not in call.region.parameters:
+        raise Refusal("ParameterNotFound", "")
+    return {"Parameter": describe(call, name)}
+
+
 @action("GetParameters", "ssm")
 def get_parameters(call):
     names = call.input["Names"]
     if not 1 <= len(names) <= 10:
-        raise Refusal("ValidationException", "names must have 1 to 10 members")
-    if len(set(names)) < len(names):
-        raise Refusal("ValidationException", "names must differ")
-    known = [name for name in names if name in call.region.parameters]
+        raise _invalid("1 validation error detected: Value at 'names' failed to satisfy constraint: 1 to 10")
+    if len(set(names)) != len(names):
+        raise _invalid("Duplicate parameter names")
+    known = [each for each in names if each in call.region.parameters]
     return {
-        "Parameters": [about(call, name) for name in known],
-        "InvalidParameters": [name for name in names if name not in known],
+        "Parameters": [describe(call, each) for each in known],
+        "InvalidParameters": [each for each in names if each not in known],
     }
+
+
+@action("PutParameter", "ssm")
+def put_parameter(call):
+    given, region = call.input, call.region
+    name, value = given["Name"], given["Value"]
+    if not NAME.fullmatch(name) or re.match(r"/?(aws|ssm)", name, re.IGNORECASE):
+        raise _invalid(f"Parameter name: can't be {name}: letters, digits, _ . - and / alone, neither aws nor ssm first")
+    there = name in region.parameters
+    if "Tags" in given and given.get("Overwrite"):
+        raise _invalid("Invalid request: tags and overwrite can't be used together.")
+    if there and not given.get("Overwrite"):
+        raise Refusal("ParameterAlreadyExists", "The parameter already exists.")
+    kind = given.get("Type") or (about(region, name)["Type"] if there else None)
+    if kind is None:
+        raise _invalid("A parameter type is required when you create a parameter.")
+    if there and about(region, name)["Type"] != kind:
+        raise Refusal("HierarchyTypeMismatchException", f"The parameter {name} is of another type")
+    data = given.get("DataType", "text")
+    if data not in ("text", "aws:ec2:image", "aws:ssm:integration"):
+        raise _invalid(f"The following data type is not supported: {data}")
+    if data == "aws:ec2:image" and (kind != "String" or not IMAGE.fullmatch(value)):
+        raise _invalid(f"The value {value} is no AMI id, which the data type aws:ec2:image asks for")
+    version = about(region, name)["Version"] + 1 if there else 1
+    if data == "aws:ec2:image" and not _available(call, value):
+        # The call succeeds; the validation comes later, and the parameter stays as it was.
+        return {"Version": version, "Tier": "Standard"}
+    marks = about(region, name)["Tags"] if there else _tags(given.get("Tags", []))
+    region.parameters[name] = value
+    region.parameters_about[name] = {
+        "Type": kind, "DataType": data, "Version": version, "Tags": marks, "LastModifiedDate": time.time(),
+    }
+    return {"Version": version, "Tier": "Standard"}
+
+
+def _available(call, value: str) -> bool:
+    image = call.region.images.get(value)
+    return image is not None and image.state == "available" and find.visible_image(call, image)
+
+
+def _tags(given: list) -> dict:
+    for each in given:
+        if not TAG.fullmatch(each["Key"]) or not TAG.fullmatch(each["Value"]) or len(each["Value"]) > 256:
+            raise _invalid(f"The tag {each['Key']} holds a character that no tag of SSM has")
+    if len(given) > 50:
+        raise Refusal("TooManyTagsError", "")
+    return {each["Key"]: each["Value"] for each in given}
+
+
+def _tagged(call) -> dict:
+    if call.input["ResourceType"] != "Parameter":
+        raise Refusal("InvalidResourceType", "")
+    name = call.input["ResourceId"]
+    if name not in call.region.parameters:
+        raise Refusal("InvalidResourceId", "")
+    return about(call.region, name)["Tags"]
+
+
+@action("AddTagsToResource", "ssm")
+def add_tags_to_resource(call):
+    _tagged(call).update(_tags(call.input["Tags"]))
+    return {}
+
+
+@action("ListTagsForResource", "ssm")
+def list_tags_for_resource(call):
+    return {"TagList": tag_set(_tagged(call))}

@@ -1,6 +1,7 @@
 """Images registered on a snapshot, and deregistered."""
 
 import re
+import time
 
 from ..errors import Refusal, bad_combination, bad_value, missing
 from ..state import Image, new_id
@@ -135,8 +136,8 @@ def _mapping(call, given: dict) -> dict:
 def deregister_image(call):
     given, region = call.input, call.region
     image = find.own_image(call, given["ImageId"])
-    if image.protection != "disabled":
-        raise Refusal("OperationNotPermitted", f"The image {image.id} is protected from deregistration")
+    if image.protection != "disabled" or time.time() < image.protected_until:
+        raise Refusal("OperationNotPermitted", f"The image {image.id} is protected from deregistration.")
     find.dry_run(call)
     region.images.pop(image.id)
     region.deregistered.add(image.id)

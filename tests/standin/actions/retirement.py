@@ -5,6 +5,8 @@ import time
 from ..errors import Refusal
 from . import action, find
 
+YEAR = 365 * 86400
+
 
 @action("EnableImageDeprecation")
 def enable_image_deprecation(call):
@@ -14,6 +16,8 @@ def enable_image_deprecation(call):
     at = round(at / 60) * 60
     if at < time.time():
         raise Refusal("InvalidParameterValue", "The deprecation time must be in the future")
+    if at > (image.created + 2 * YEAR if image.public else time.time() + 10 * YEAR):
+        raise Refusal("InvalidParameterValue", "The deprecation time is too far in the future")
     find.dry_run(call)
     image.deprecated = at
     return {"Return": True}

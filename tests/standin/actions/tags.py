@@ -32,6 +32,11 @@ def check(tags: list) -> dict:
 
 def at_creation(call, *kinds: str) -> dict:
     """The tags of TagSpecifications for the first of the kinds that this action may tag."""
+    return each_at_creation(call, *kinds).get(kinds[0], {})
+
+
+def each_at_creation(call, *kinds: str) -> dict:
+    """The tags of TagSpecifications by kind."""
     kept = {}
     for each in call.input.get("TagSpecifications", []):
         kind = each.get("ResourceType")
@@ -44,7 +49,7 @@ def at_creation(call, *kinds: str) -> dict:
         if not each.get("Tags"):
             raise bad_value("Tag specification must have at least one tag")
         kept[kind] = check(each["Tags"])
-    return kept.get(kinds[0], {})
+    return kept
 
 
 def resource(call, identifier: str):

@@ -117,7 +117,7 @@ def create_volume(call):
         identifier, marks, size=size, zone=zone, type=kind, iops=given.get("Iops", _usual_iops(kind, size)),
         throughput=given.get("Throughput", 125 if kind == "gp3" else None), initialization_rate=rate,
         snapshot=source.id if source else "", encrypted=encrypted,
-        kms_key=given.get("KmsKeyId") or (_default_key(call) if encrypted else None),
+        kms_key=given.get("KmsKeyId") or (default_key(call) if encrypted else None),
         token=token, asked=asked, file=call.state.file(f"{identifier}.raw"),
     )
     find.hide(call, volume)
@@ -134,7 +134,7 @@ def _usual_iops(kind: str, size: int) -> int | None:
     return min(16000, max(100, 3 * size)) if kind == "gp2" else None
 
 
-def _default_key(call) -> str:
+def default_key(call) -> str:
     return f"arn:aws:kms:{call.region.name}:{call.state.settings.account}:key/00000000-0000-0000-0000-000000000001"
 
 
