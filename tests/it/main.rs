@@ -4,6 +4,7 @@ mod bad_input;
 mod bake;
 mod bake_ec2;
 mod boot;
+mod builder_host;
 mod crash;
 mod disk;
 mod ec2;

@@ -1,0 +1,267 @@
+//! What is shipped for a dedicated builder: installation, the maintenance window, the SSM document, CI examples.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::bakery::{Bakery, Ran, small_disk};
+use crate::support::host::{has, run};
+use crate::support::standin::python;
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// A YAML file, as JSON.
+fn yaml(name: &str) -> Value {
+    let load = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
+    let output = Command::new(python()).args(["-c", load]).arg(shipped(name)).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A builder with a base and a recipe; `web.toml` has steps that bring nothing.
+fn builder() -> Bakery {
+    let bakery = Bakery::new();
+    let disk = small_disk();
+    bakery.base("foundation", disk.path());
+    bakery.put("page.html", "hello\n");
+    for (name, base, image) in [("10-base", "foundation", "base-{time}"), ("20-web", "base-*", "web-{time}")]
+    {
+        bakery.put(
+            &format!("recipes/{name}.toml"),
+            format!(
+                "[image]\nname = \"{image}\"\n[base]\nname = \"{base}\"\n[[step]]\nuse = \"files\"\n\
+                 copy = [{{ from = \"page.html\", to = \"/srv/{name}\" }}]\n"
+            ),
+        );
+        bakery.put("recipes/page.html", "hello\n");
+    }
+    bakery
+}
+
+/// Runs a script with the command installed, in a mount namespace where /etc and /usr/local are the test's own, and
+/// the programs of `fakes` write down how they were called.
+fn on_own_host(bakery: &Bakery, script: &str, fakes: &[&str]) -> Ran {
+    for name in fakes {
+        let fake = bakery.put(
+            &format!("fakes/{name}"),
+            format!("#!/bin/sh\necho {name} \"$@\" >> \"{}\"\n", bakery.path("calls").display()),
+        );
+        fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let layer = bakery.path("layer");
+    fs::create_dir_all(&layer).unwrap();
+    let around = format!(
+        "set -eu\nmount -t tmpfs tmpfs {layer}\nfor of in etc usr/local; do\n\
+         mkdir -p {layer}/$of/up {layer}/$of/work\n\
+         mount -t overlay overlay -o lowerdir=/$of,upperdir={layer}/$of/up,workdir={layer}/$of/work /$of\ndone\n\
+         PATH={fakes}:$PATH\ncd {folder}\n{script}\n",
+        layer = layer.display(),
+        fakes = bakery.path("fakes").display(),
+        folder = bakery.path("").display(),
+    );
+    Ran::of(&mut bakery.program(&["unshare", "--mount", "--propagation", "private", "sh", "-c", &around]))
+}
+
+const INSTALL: &str = "install -m 0755 \"$PROGRAM\" /usr/local/bin/bakehouse\n";
+
+fn can() -> bool {
+    has(&["unshare", "mount", "bash", "sfdisk", "mkfs.ext4", "timeout", "flock"])
+}
+
+#[test]
+fn the_scripts_are_well_formed() {
+    if !has(&["bash"]) {
+        return;
+    }
+    for name in ["install", "bake-window", "user-data"] {
+        let script = shipped("scripts").join(name);
+        run("bash", &["-n", script.to_str().unwrap()]);
+        assert_ne!(fs::metadata(&script).unwrap().permissions().mode() & 0o111, 0, "{name}");
+    }
+}
+
+#[test]
+fn installing_makes_a_builder_of_each_distribution() {
+    if !can() {
+        return;
+    }
+    let tools = ["apt-get", "dnf", "systemctl"];
+    for (release, manager) in [
+        ("ID=debian\n", "apt-get -q install -y --no-install-recommends e2fsprogs"),
+        ("ID=ubuntu\nID_LIKE=debian\n", "apt-get -q install -y --no-install-recommends e2fsprogs"),
+        ("ID=\"amzn\"\nID_LIKE=\"fedora\"\nVERSION_ID=\"2023\"\n", "dnf -q install -y e2fsprogs xfsprogs"),
+    ] {
+        let mut bakery = Bakery::new();
+        bakery.put("os-release", release);
+        bakery.set("PROGRAM", Some(env!("CARGO_BIN_EXE_bakehouse")));
+        let install = shipped("scripts/install");
+        let script = format!(
+            "mount --bind os-release \"$(readlink -f /etc/os-release)\"\n\
+             {install} --program \"$PROGRAM\" --window\n{install} --program \"$PROGRAM\" --window\n\
+             /usr/local/bin/bakehouse --version\nls /etc/systemd/system /etc/bakehouse",
+            install = install.display()
+        );
+        let ran = on_own_host(&bakery, &script, &tools).good();
+        for word in
+            ["bakehouse-gc.timer", "bakehouse-window.service", "window.conf", "recipes", "bakehouse 0"]
+        {
+            assert!(ran.out.contains(word), "{word}: {}", ran.told());
+        }
+        let calls = fs::read_to_string(bakery.path("calls")).unwrap();
+        assert!(calls.contains(manager), "{calls}");
+        assert!(
+            calls.contains("systemctl enable --now bakehouse-gc.timer bakehouse-window.timer"),
+            "{calls}"
+        );
+    }
+    let mut bakery = Bakery::new();
+    bakery.put("os-release", "ID=plan9\n");
+    bakery.set("PROGRAM", Some(env!("CARGO_BIN_EXE_bakehouse")));
+    let script = format!(
+        "mount --bind os-release \"$(readlink -f /etc/os-release)\"\n{} --program \"$PROGRAM\"",
+        shipped("scripts/install").display()
+    );
+    let ran = on_own_host(&bakery, &script, &tools);
+    assert_eq!(ran.status, Some(4), "{}", ran.told());
+    assert!(ran.err.contains("plan9") && ran.err.contains("bakehouse doctor"), "{}", ran.told());
+}
+
+#[test]
+fn the_windows_unit_is_well_formed() {
+    if !has(&["systemd-analyze", "unshare", "mount"]) {
+        return;
+    }
+    let mut bakery = Bakery::new();
+    bakery.set("PROGRAM", Some(env!("CARGO_BIN_EXE_bakehouse")));
+    let units = "/etc/systemd/system/bakehouse-window.service /etc/systemd/system/bakehouse-window.timer";
+    let script = format!(
+        "{} --program \"$PROGRAM\" --window\nsystemd-analyze verify {units} 2>&1 || true\nls {units}",
+        shipped("scripts/install").display()
+    );
+    let ran = on_own_host(&bakery, &script, &["apt-get", "dnf", "systemctl"]).good();
+    let ours: Vec<_> = ran.out.lines().filter(|line| line.contains("bakehouse-window")).collect();
+    assert_eq!(ours, units.split(' ').collect::<Vec<_>>(), "{}", ran.told());
+}
+
+#[test]
+fn a_window_bakes_layer_upon_layer_and_tells_what_failed() {
+    if !can() {
+        return;
+    }
+    let mut bakery = builder();
+    bakery.put("recipes/15-broken.toml", "[image]\nname = 3\n");
+    bakery.set("BAKEHOUSE", Some(env!("CARGO_BIN_EXE_bakehouse"))).set("PRUNE", Some("no"));
+    let results = bakery.path("results");
+    bakery.set("RESULTS", results.to_str());
+    let window = shipped("scripts/bake-window");
+    let (window, recipes) = (window.to_str().unwrap(), bakery.path("recipes"));
+    let ran = Ran::of(&mut bakery.program(&[window, recipes.to_str().unwrap()]));
+    assert_eq!(ran.status, Some(1), "{}", ran.told());
+    let told: BTreeMap<_, _> = ran.out.lines().filter_map(|line| line.split_once(": ")).collect();
+    assert_eq!(told["15-broken"], "failed with exit status 3");
+    let base = bakery.store().image(told["10-base"]).unwrap();
+    let web = bakery.store().image(told["20-web"]).unwrap();
+    assert!(base.name.starts_with("base-") && web.name.starts_with("web-"), "{}", ran.told());
+    let result: Value = serde_json::from_slice(&fs::read(results.join("20-web.json")).unwrap()).unwrap();
+    assert_eq!(result["base"], base.id.as_str());
+
+    // Outside its time nothing is begun; with an image's name taken, the next window fails and says so.
+    let late = Ran::of(bakery.program(&[window, recipes.to_str().unwrap()]).env("WINDOW", "0"));
+    assert_eq!(late.status, Some(1), "{}", late.told());
+    assert_eq!(late.out.matches("not begun").count(), 3, "{}", late.told());
+    bakery.assert_nothing_left();
+}
+
+#[test]
+fn a_builder_can_be_installed_into_a_root_of_its_own() {
+    if !has(&["bash", "install"]) {
+        return;
+    }
+    let bakery = Bakery::new();
+    let root = bakery.path("root");
+    let install = shipped("scripts/install");
+    let words = [install.to_str().unwrap(), "--program", env!("CARGO_BIN_EXE_bakehouse"), "--root"];
+    Ran::of(&mut bakery.program(&[&words, [root.to_str().unwrap()].as_slice()].concat())).good();
+    let mode = |name: &str| fs::metadata(root.join(name)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode("usr/local/bin/bakehouse"), 0o755);
+    assert_eq!(mode("etc/systemd/system/bakehouse-gc.timer"), 0o644);
+    assert!(!root.join("etc/systemd/system/bakehouse-window.timer").exists());
+    let ran = Ran::of(&mut bakery.program(&[install.to_str().unwrap(), "--nonsense"]));
+    assert_eq!(ran.status, Some(2), "{}", ran.told());
+    assert!(ran.err.contains("unknown argument --nonsense"), "{}", ran.told());
+}
+
+/// The commands of the document's bake step, its parameters filled in as Systems Manager fills them in.
+fn commands(document: &Value, given: &[(&str, &str)]) -> String {
+    let steps = document["mainSteps"].as_array().unwrap();
+    let bake = steps.iter().find(|step| step["name"] == "bake").unwrap();
+    assert_eq!(bake["action"], "aws:runCommand");
+    let lines = bake["inputs"]["Parameters"]["commands"].as_array().unwrap();
+    let text: Vec<_> = lines.iter().map(|line| line.as_str().unwrap()).collect();
+    given
+        .iter()
+        .fold(text.join("\n"), |text, (name, value)| text.replace(&format!("{{{{ {name} }}}}"), value))
+}
+
+#[test]
+fn the_ssm_document_bakes_in_one_step() {
+    if !can() {
+        return;
+    }
+    let document = yaml("scripts/ssm-automation.yaml");
+    assert_eq!(document["schemaVersion"], "0.3");
+    for (name, about) in document["parameters"].as_object().unwrap() {
+        // What ends up in a shell's line is of letters that mean nothing to it.
+        assert!(name == "AutomationAssumeRole" || about["allowedPattern"].is_string(), "{name}");
+    }
+    let mut bakery = builder();
+    bakery.set("PROGRAM", Some(env!("CARGO_BIN_EXE_bakehouse")));
+    let recipe = bakery.path("recipes/10-base.toml");
+    let given =
+        [("Recipe", recipe.to_str().unwrap()), ("Environment", ""), ("Keep", "1"), ("BuilderTag", "default")];
+    let script = commands(&document, &given);
+    assert!(!script.contains("{{"), "{script}");
+    let bake = script.lines().filter(|line| !line.contains(" prune ")).collect::<Vec<_>>().join("\n");
+    let ran = on_own_host(&bakery, &format!("{INSTALL}{bake}"), &[]);
+    let id = ran.id();
+    assert!(bakery.store().image(&id).is_ok(), "{id}");
+}
+
+#[test]
+fn the_ci_examples_tell_the_images_id() {
+    if !can() {
+        return;
+    }
+    let mut bakery = builder();
+    fs::copy(bakery.path("recipes/10-base.toml"), bakery.path("web.toml")).unwrap();
+    bakery.set("PROGRAM", Some(env!("CARGO_BIN_EXE_bakehouse")));
+    bakery.put("fakes/sudo", "#!/bin/sh\ncase $1 in --*) shift;; esac\nexec \"$@\"\n");
+    fs::set_permissions(bakery.path("fakes/sudo"), fs::Permissions::from_mode(0o755)).unwrap();
+
+    let github = yaml("examples/ci/github.yml");
+    let steps = github["jobs"]["bake"]["steps"].as_array().unwrap();
+    let script = steps.iter().find(|step| step["id"] == "bake").unwrap()["run"].as_str().unwrap();
+    let output = bakery.put("output", "");
+    bakery.set("GITHUB_OUTPUT", output.to_str());
+    on_own_host(&bakery, &format!("{INSTALL}{script}"), &[]).good();
+    let told = fs::read_to_string(&output).unwrap();
+    let id = told.trim().strip_prefix("image=").unwrap();
+    assert!(bakery.store().image(id).is_ok(), "{told}");
+    bakery.bakehouse(&["local", "remove", id]).good();
+
+    let gitlab = yaml("examples/ci/gitlab.yml");
+    let lines = gitlab["bake"]["script"].as_array().unwrap();
+    let script: Vec<_> = lines.iter().map(|line| line.as_str().unwrap()).collect();
+    let token = bakery.path("token");
+    bakery.set("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str()).set("OIDC_TOKEN", Some("x"));
+    on_own_host(&bakery, &format!("{INSTALL}{}", script.join("\n")), &[]).good();
+    let told = fs::read_to_string(bakery.path("image.env")).unwrap();
+    let id = told.trim().strip_prefix("IMAGE=").unwrap();
+    assert!(bakery.store().image(id).is_ok(), "{told}");
+}
