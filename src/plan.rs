@@ -10,10 +10,12 @@ use std::path::PathBuf;
 use crate::error::{Failure, Kind};
 use crate::recipe::{DiskSpec, HygieneSpec};
 
+mod base;
 mod describe;
 mod late;
 mod make;
 
+pub use base::show_age;
 pub use late::{Late, MainPackage};
 pub use make::{Facts, make};
 
@@ -85,6 +87,9 @@ pub struct BaseFacts {
     pub arch: Arch,
     /// RFC 3339 time of its making, where known.
     pub created: Option<String>,
+    /// RFC 3339 time from which on it is deprecated, where its owner said one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deprecated: Option<String>,
     /// `base_ami_version`: the base's `appversion` tag or its name.
     pub version: Option<String>,
     /// The base's tags.
@@ -94,6 +99,9 @@ pub struct BaseFacts {
     /// All that RegisterImage must be told again, in the cloud's own words: (field, value), shown by a dry
     /// run and handed back to the cloud room unchanged.
     pub inherited: serde_json::Value,
+    /// What people should know of how it was found: what was assumed, or not asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Who and where the builder is.
@@ -181,6 +189,10 @@ pub struct Plan {
     pub place: Place,
     /// What it starts from.
     pub base: BaseFacts,
+    /// How old that is, in seconds, where known.
+    pub base_age: Option<u64>,
+    /// What is not wrong, and yet not as it should be.
+    pub warnings: Vec<String>,
     /// The disk it makes.
     pub disk: DiskPlan,
     /// The image it registers.

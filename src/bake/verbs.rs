@@ -55,7 +55,7 @@ impl Kitchen<'_> {
     }
 
     pub(super) async fn make_disk(&self, plan: &Plan, journal: &Journal) -> Result<DiskHandle> {
-        let from = plan.base.name.as_deref().or(plan.base.image.as_deref()).unwrap_or(&plan.base.snapshot);
+        let from = plan.base.name.as_deref().unwrap_or(plan.base.id());
         self.reporter
             .phase("disk", &format!("{} from {from}", crate::recipe::units::show_size(plan.disk.size)));
         self.stop.check()?;
@@ -254,7 +254,8 @@ impl Kitchen<'_> {
             name: spec.name,
             cloud: self.cloud.name().to_owned(),
             region,
-            base: base.image.unwrap_or(base.snapshot),
+            base: base.id().to_owned(),
+            base_age_days: base.age(jiff::Timestamp::now()).map(|seconds| seconds / 86_400),
             base_name: base.name,
             bake: bake.0,
             manifest,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
+use super::base::BaseArgs;
 use super::order::Order;
 use super::settings::Output;
 use super::{Context, block_on, clouds, print, private_mounts};
@@ -20,15 +21,6 @@ pub struct Args {
     /// .deb or .rpm files, https URLs with #sha256=…
     #[arg(value_name = "RECIPE|PACKAGE")]
     pub what: Vec<String>,
-    /// The base: ami-…, snap-…, an SSM parameter (/…), or an image's name, globs allowed (the newest)
-    #[arg(long, value_name = "BASE")]
-    pub base: Option<String>,
-    /// Owner of the base: an account's number, `self`, `amazon` or `aws-marketplace`
-    #[arg(long, value_name = "ACCOUNT")]
-    pub owner: Option<String>,
-    /// Architecture of the base, where its name does not settle it: x86_64 or arm64
-    #[arg(long, value_name = "ARCH")]
-    pub arch: Option<String>,
     /// The image's name; {package}, {version}, {release}, {arch}, {base}, {date}, {time} and {env:NAME} are filled in
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -62,6 +54,9 @@ pub struct Args {
     /// Who bakes, for the tag `creator` [default: the user]
     #[arg(long, value_name = "NAME")]
     pub creator: Option<String>,
+    /// Which base.
+    #[command(flatten)]
+    pub base: BaseArgs,
 }
 
 /// Runs it.
@@ -76,7 +71,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
             tell(context, crate::bake::resume(&kitchen, &id).await?)
         });
     }
-    let order = Order::read(args, &context.settings.cache)?;
+    let order = Order::read(args, &context.settings)?;
     if !args.dry_run {
         private_mounts("baking an image")?;
     }

@@ -12,6 +12,7 @@ use crate::stop::Stop;
 
 pub mod aws;
 pub mod bake;
+mod base;
 pub mod clouds;
 pub mod deadlines;
 pub mod doctor;

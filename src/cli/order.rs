@@ -7,26 +7,31 @@ use sha2::{Digest as _, Sha256};
 
 use super::Context;
 use super::bake::Args;
+use super::settings::Settings;
 use super::validate::{self, Read};
 use crate::cloud::Cloud;
 use crate::error::{Failure, Kind};
 use crate::plan::{BakeId, Facts, NamePlan, Plan, make, name_taken};
 use crate::provisioner::StepPlan;
-use crate::recipe::{self, BaseSelector, OneLine, Recipe};
+use crate::recipe::{self, OneLine, Recipe};
 
 /// A recipe that is good, with its steps settled against their provisioners.
 pub struct Order(Read);
 
 impl Order {
     /// Reads what was ordered; everything wrong with it is told at once.
-    pub fn read(args: &Args, cache: &Path) -> Result<Self> {
-        let downloads = cache.join("downloads");
-        let mut read = match (&args.base, args.what.as_slice()) {
-            (None, [path]) if Path::new(path).extension().is_some_and(|ending| ending == "toml") => {
-                validate::read(Path::new(path), &downloads)?
+    pub fn read(args: &Args, settings: &Settings) -> Result<Self> {
+        let downloads = settings.cache.join("downloads");
+        let mut read = match (&args.base.base, args.what.as_slice()) {
+            (_, [path]) if is_recipe(path) => {
+                let path = Path::new(path);
+                let mut read = validate::read(path, &downloads)?;
+                let folder = path.parent().unwrap_or(Path::new(""));
+                args.base.lay_over(&mut read.recipe, folder, &downloads)?;
+                read
             }
-            (Some(base), what) if !what.iter().any(|word| word.ends_with(".toml")) => {
-                let (base, packages) = (selector(base, args), what.to_vec());
+            (Some(base), what) if !what.iter().any(|word| is_recipe(word)) => {
+                let (base, packages) = (args.base.selector(base)?, what.to_vec());
                 let line = recipe::one_line(&OneLine { base, packages, name: args.name.clone() });
                 validate::check(line, Path::new("."), &downloads)?
             }
@@ -37,6 +42,7 @@ impl Order {
                 return Err(failure.into());
             }
         };
+        args.base.settle_age(&mut read.recipe, settings)?;
         lay_over(&mut read.recipe, args)?;
         if args.keep_sync {
             read.settled.steps.iter_mut().for_each(StepPlan::keep_sync);
@@ -50,11 +56,14 @@ impl Order {
         let Read { recipe, settled, .. } = self.0;
         context.reporter.phase("resolve", "base, place and name");
         let (place, base) = tokio::try_join!(cloud.place(), cloud.find_base(&recipe.base.value))?;
+        let now = jiff::Timestamp::now();
+        context.reporter.note(&format!("base {}", base.told(now)));
+        base.notes.iter().for_each(|note| context.reporter.note(note));
         let facts = Facts {
             bake: bake_id()?,
             place,
             base,
-            now: jiff::Timestamp::now(),
+            now,
             creator: args.creator.as_deref().unwrap_or(&context.settings.creator),
             digest,
             env: &|name| std::env::var(name).ok(),
@@ -65,10 +74,7 @@ impl Order {
         {
             return Err(name_taken(name, &taken).into());
         }
-        let base = plan.base.image.as_deref().unwrap_or(&plan.base.snapshot);
-        context
-            .reporter
-            .note(&format!("base {} ({base})", plan.base.name.as_deref().unwrap_or("without a name")));
+        plan.warnings.iter().for_each(|warning| context.reporter.warn(warning));
         Ok(plan)
     }
 
@@ -94,22 +100,8 @@ impl Order {
     }
 }
 
-/// What `--base` means, by its form.
-fn selector(base: &str, args: &Args) -> BaseSelector {
-    match base {
-        base if base.starts_with("ami-") => BaseSelector::Ami(base.to_owned()),
-        base if base.starts_with("img-") => BaseSelector::Image(base.to_owned()),
-        base if base.starts_with('/') => BaseSelector::Parameter(base.to_owned()),
-        base if base.starts_with("snap-") => {
-            BaseSelector::Snapshot { id: base.to_owned(), arch: args.arch.clone(), root_device: None }
-        }
-        glob => BaseSelector::Name {
-            glob: glob.to_owned(),
-            owner: args.owner.clone(),
-            arch: args.arch.clone(),
-            newest: true,
-        },
-    }
+fn is_recipe(word: &str) -> bool {
+    Path::new(word).extension().is_some_and(|ending| ending == "toml")
 }
 
 /// Flags over the recipe.

@@ -83,6 +83,7 @@ pub struct ConfigFile {
     cache: Option<PathBuf>,
     logs: Option<PathBuf>,
     creator: Option<String>,
+    base_max_age: Option<String>,
     #[serde(default)]
     deadlines: Deadlines,
     #[serde(default)]
@@ -93,7 +94,7 @@ impl ConfigFile {
     /// Reads a file's text.
     pub fn parse(text: &str, name: &Path) -> Result<Self> {
         toml::from_str(text).map_err(|error| {
-            let hint = "keys are: cloud, store, state, cache, logs, creator, deadlines, aws";
+            let hint = "keys are: cloud, store, state, cache, logs, creator, base-max-age, deadlines, aws";
             Failure::new(Kind::Recipe, format!("reading the settings of {}: {error}", name.display()))
                 .hint(hint)
                 .into()
@@ -117,6 +118,7 @@ impl ConfigFile {
             cache: self.cache.or(other.cache),
             logs: self.logs.or(other.logs),
             creator: self.creator.or(other.creator),
+            base_max_age: self.base_max_age.or(other.base_max_age),
             deadlines: self.deadlines.or(other.deadlines),
             aws: self.aws.or(other.aws),
         }
@@ -138,6 +140,8 @@ pub struct Settings {
     pub logs: PathBuf,
     /// Who bakes, for the tag `creator`.
     pub creator: String,
+    /// A base older than so many seconds is warned of, where neither a flag nor the recipe says otherwise.
+    pub base_max_age: Option<u64>,
     /// The deadlines that somebody set.
     pub deadlines: Deadlines,
     /// Profile, Region and role.
@@ -163,6 +167,12 @@ impl Settings {
             std::path::absolute(&chosen).with_context(|| format!("making {} absolute", chosen.display()))
         };
         let creator = std::env::var("BAKEHOUSE_CREATOR").ok().or(file.creator);
+        let base_max_age = file.base_max_age.map(|age| {
+            crate::recipe::units::parse_duration(&age).map_err(|why| {
+                Failure::new(Kind::Recipe, format!("the setting base-max-age = {age:?}: {why}"))
+                    .hint("write base-max-age = \"90d\"")
+            })
+        });
         let deadlines = Deadlines::of_flags(&common.deadlines)?
             .or(Deadlines::of_environment(|name| std::env::var(name).ok())?)
             .or(file.deadlines);
@@ -175,6 +185,7 @@ impl Settings {
             logs: folder(&common.logs, file.logs, "/var/log/bakehouse")?,
             aws: Aws::settle(&common.aws, file.aws, &creator)?,
             creator,
+            base_max_age: base_max_age.transpose()?,
             deadlines,
         })
     }
@@ -225,8 +236,8 @@ mod tests {
     #[test]
     fn the_nearer_setting_wins() {
         let user = ConfigFile::parse("store = '/user'", Path::new("u")).unwrap();
-        let host = ConfigFile::parse("store = '/host'\ncache = '/hostcache'\ncloud = 'ec2'", Path::new("h"))
-            .unwrap();
+        let text = "store = '/host'\ncache = '/hostcache'\ncloud = 'ec2'\nbase-max-age = '90d'";
+        let host = ConfigFile::parse(text, Path::new("h")).unwrap();
         let flags = Common { state: Some("/flag".into()), ..common() };
         let settings = Settings::settle(&flags, user.or(host)).unwrap();
         assert_eq!(settings.store, Path::new("/user"));
@@ -234,6 +245,9 @@ mod tests {
         assert_eq!(settings.state, Path::new("/flag"));
         assert_eq!(settings.logs, Path::new("/var/log/bakehouse"));
         assert_eq!(settings.cloud, Some(CloudName::Ec2));
+        assert_eq!(settings.base_max_age, Some(90 * 86_400));
+        let wrong = ConfigFile::parse("base-max-age = 'long'", Path::new("h")).unwrap();
+        assert_eq!(crate::error::kind_of(&Settings::settle(&flags, wrong).unwrap_err()), Kind::Recipe);
     }
 
     #[test]

@@ -13,11 +13,15 @@ impl Plan {
         row("bake", &self.bake.0);
         let zone = self.place.zone.as_deref().unwrap_or(&self.place.region);
         row("where", &format!("{} {zone}, builder {}", self.place.cloud, self.place.builder));
-        let id = self.base.image.as_deref().unwrap_or(&self.base.snapshot);
-        let name = self.base.name.as_deref().unwrap_or("(no name)");
-        row("base", &format!("{name} ({id}), {}, {}", show_size(self.base.size), self.base.arch.as_str()));
+        row("base", &self.describe_base());
         if let Some(created) = &self.base.created {
             row("", &format!("made {created}, snapshot {}", self.base.snapshot));
+        }
+        for note in &self.base.notes {
+            row("", note);
+        }
+        for warning in &self.warnings {
+            row("warning", warning);
         }
         row("disk", &self.describe_disk());
         match &self.image.name {
@@ -46,6 +50,13 @@ impl Plan {
         row("audit", &self.describe_audit());
         row("then", "close the root, snapshot, register; everything else is released");
         text.trim_end().to_owned()
+    }
+
+    fn describe_base(&self) -> String {
+        let base = &self.base;
+        let name = base.name.as_deref().unwrap_or("(no name)");
+        let age = self.base_age.map(|age| format!("{} old, ", super::show_age(age))).unwrap_or_default();
+        format!("{name} ({}), {age}{}, {}", base.id(), show_size(base.size), base.arch.as_str())
     }
 
     fn describe_hygiene(&self) -> String {

@@ -129,7 +129,20 @@ pub fn make(
     };
     let image = ImagePlan { name, description, tags, open_tags, open_description, arch: base.arch };
     let hygiene = recipe.hygiene.clone();
-    Ok(Plan { bake, place, base, disk, image, recipe_digest: digest, steps, checks, hygiene })
+    let (base_age, warnings) = (base.age(now), super::base::warnings(recipe, &base, now));
+    Ok(Plan {
+        bake,
+        place,
+        base,
+        base_age,
+        warnings,
+        disk,
+        image,
+        recipe_digest: digest,
+        steps,
+        checks,
+        hygiene,
+    })
 }
 
 struct Words<'a> {
@@ -166,7 +179,7 @@ impl Words<'_> {
     fn value(&self, word: &str) -> Option<String> {
         Some(match word {
             "arch" => self.base.arch.as_str().to_owned(),
-            "base" => self.base.name.clone().unwrap_or_else(|| self.base.snapshot.clone()),
+            "base" => self.base.name.clone().unwrap_or_else(|| self.base.id().to_owned()),
             "date" => self.now.strftime("%Y-%m-%d").to_string(),
             "time" => self.now.strftime("%Y%m%dT%H%M%SZ").to_string(),
             other => return other.strip_prefix("env:").and_then(self.env),
@@ -189,11 +202,8 @@ fn provenance(own: Option<(String, bool)>, name: &NamePlan, base: &BaseFacts) ->
     };
     let settled = |text: &str| part((text.to_owned(), false));
     let mut facts = format!("name={}, arch={}", part(name), base.arch.as_str());
-    let ancestor = [
-        ("name", base.name.as_deref()),
-        ("id", base.image.as_deref().or(Some(&base.snapshot))),
-        ("version", base.version.as_deref()),
-    ];
+    let ancestor =
+        [("name", base.name.as_deref()), ("id", Some(base.id())), ("version", base.version.as_deref())];
     for (key, value) in ancestor {
         if let Some(value) = value {
             facts.push_str(&format!(", ancestor_{key}={}", settled(value)));
@@ -220,7 +230,7 @@ fn own_tags(
     creator: &str,
     digest: &str,
 ) -> Vec<(String, String)> {
-    let id = base.image.clone().unwrap_or_else(|| base.snapshot.clone());
+    let id = base.id().to_owned();
     let mut tags = vec![
         ("bakehouse:bake", bake.0.clone()),
         ("bakehouse:recipe", format!("sha256:{digest}")),

@@ -14,10 +14,12 @@ fn base() -> BaseFacts {
         size: 4 << 30,
         arch: Arch::X86_64,
         created: None,
+        deprecated: None,
         version: Some("debian-12".into()),
         tags: BTreeMap::new(),
         root_device: "/dev/xvda".into(),
         inherited: serde_json::json!({"ena": true}),
+        notes: Vec::new(),
     }
 }
 
@@ -167,4 +169,33 @@ fn a_bakes_id_is_judged_as_typed() {
     for wrong in ["", "bake-", "bake-../../etc/passwd", "bake-01234567890abcdeF", "bake-01234567890abcdef0"] {
         assert_eq!(BakeId::parse(wrong).unwrap_err().kind, Kind::Usage, "{wrong}");
     }
+}
+
+#[test]
+fn a_base_is_told_with_its_age_and_warned_of() {
+    let plan = |max_age: &str, change: &dyn Fn(&mut BaseFacts)| {
+        let mut facts = facts(&|_| None);
+        facts.base.created = Some("2026-11-01T04:05:06.000Z".into());
+        change(&mut facts.base);
+        let text = format!("[image]\nname = 'web'\n{BASE}{max_age}");
+        make(&recipe(&text), vec![], vec![], facts).unwrap()
+    };
+    let young = plan("max_age = '22d'\n", &|_| {});
+    assert_eq!((young.base_age, young.warnings.as_slice()), (Some(22 * 86_400), [].as_slice()));
+    let told = young.describe();
+    assert!(
+        told.contains("base         debian-12-amd64-20260101 (ami-0abc), 22 days old, 4GiB, x86_64"),
+        "{told}"
+    );
+
+    let old = plan("max_age = '21d'\n", &|_| {});
+    assert_eq!(old.warnings, ["the base ami-0abc is 22 days old, more than max_age, 21d"]);
+    assert!(old.describe().contains("warning      the base ami-0abc is 22 days old"), "{}", old.describe());
+    let unknown = plan("max_age = '1d'\n", &|base| base.created = None);
+    assert!(unknown.warnings[0].contains("cannot be told"), "{:?}", unknown.warnings);
+
+    let deprecated = plan("", &|base| base.deprecated = Some("2026-11-20T00:00:00.000Z".into()));
+    assert!(deprecated.warnings[0].contains("deprecated since 2026-11-20"), "{:?}", deprecated.warnings);
+    let not_yet = plan("", &|base| base.deprecated = Some("2028-11-20T00:00:00.000Z".into()));
+    assert!(not_yet.warnings.is_empty());
 }

@@ -15,35 +15,10 @@ pub struct OneLine {
 
 /// The recipe's text that a one-line form means. Complaints about it show it.
 pub fn one_line(line: &OneLine) -> Source {
-    let quote = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let default =
         if line.packages.is_empty() { "{base}-{time}" } else { "{package}-{version}-{arch}-{time}" };
-    let mut text = format!("[image]\nname = {}\n\n[base]\n", quote(line.name.as_deref().unwrap_or(default)));
-    let mut say = |key: &str, value: &str| text.push_str(&format!("{key} = {}\n", quote(value)));
-    match &line.base {
-        BaseSelector::Ami(id) => say("ami", id),
-        BaseSelector::Name { glob, owner, arch, newest } => {
-            say("name", glob);
-            if let Some(owner) = owner {
-                say("owner", owner);
-            }
-            if let Some(arch) = arch {
-                say("arch", arch);
-            }
-            text.push_str(&format!("newest = {newest}\n"));
-        }
-        BaseSelector::Parameter(name) => say("parameter", name),
-        BaseSelector::Snapshot { id, arch, root_device } => {
-            say("snapshot", id);
-            if let Some(arch) = arch {
-                say("arch", arch);
-            }
-            if let Some(device) = root_device {
-                say("root_device", device);
-            }
-        }
-        BaseSelector::Image(name) => say("image", name),
-    }
+    let name = quote(line.name.as_deref().unwrap_or(default));
+    let mut text = format!("[image]\nname = {name}\n\n{}", base_text(&line.base));
     if !line.packages.is_empty() {
         text.push_str("\n[[step]]\nuse = \"package\"\ninstall = [\n");
         for package in &line.packages {
@@ -54,15 +29,70 @@ pub fn one_line(line: &OneLine) -> Source {
     Source { name: "the command line, as a recipe".to_owned(), text }
 }
 
+fn quote(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// The section `[base]` that means a selector.
+pub fn base_text(base: &BaseSelector) -> String {
+    let list = |items: &[String]| {
+        let items: Vec<_> = items.iter().map(|item| quote(item)).collect();
+        format!("[{}]", items.join(", "))
+    };
+    let mut text = "[base]\n".to_owned();
+    let mut say = |key: &str, value: String| text.push_str(&format!("{key} = {value}\n"));
+    let mut bare = |key: &str, id: &str, arch: &Option<String>, root_device: &Option<String>| {
+        say(key, quote(id));
+        for (key, value) in [("arch", arch), ("root_device", root_device)] {
+            if let Some(value) = value {
+                say(key, quote(value));
+            }
+        }
+    };
+    match base {
+        BaseSelector::Snapshot { id, arch, root_device } => bare("snapshot", id, arch, root_device),
+        BaseSelector::Volume { id, arch, root_device } => bare("volume", id, arch, root_device),
+        BaseSelector::Device { path, arch, root_device } => {
+            bare("device", &path.to_string_lossy(), arch, root_device);
+        }
+        BaseSelector::Ami(id) => say("ami", quote(id)),
+        BaseSelector::Parameter(name) => say("parameter", quote(name)),
+        BaseSelector::Image(name) => say("image", quote(name)),
+        BaseSelector::Query(query) => {
+            if let Some(name) = &query.name {
+                say("name", quote(name));
+            }
+            if !query.owners.is_empty() {
+                say("owners", list(&query.owners));
+            }
+            if let Some(arch) = &query.arch {
+                say("arch", quote(arch));
+            }
+            if !query.filters.is_empty() {
+                let filters: Vec<_> = query
+                    .filters
+                    .iter()
+                    .map(|(name, values)| format!("{} = {}", quote(name), list(values)))
+                    .collect();
+                say("filters", format!("{{ {} }}", filters.join(", ")));
+            }
+            say("newest", query.newest.to_string());
+            say("deprecated", query.deprecated.to_string());
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::ImageQuery;
     use super::*;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn any_words_come_through(glob in "[^\\x00-\\x1f\\x7f-\\u{9f} ][^\\x00-\\x1f\\x7f-\\u{9f}]{0,20}", packages in proptest::collection::vec("[^\\x00]{1,20}", 0..4)) {
-            let base = BaseSelector::Name { glob, owner: None, arch: None, newest: true };
+            let base = BaseSelector::Query(ImageQuery::named(&glob));
             let line = OneLine { base: base.clone(), packages: packages.clone(), name: None };
             let recipe = crate::recipe::parse(&one_line(&line)).unwrap();
             prop_assert_eq!(recipe.base.value, base);

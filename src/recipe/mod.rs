@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use crate::error::{Failure, Kind};
 
+mod base;
 pub mod complaint;
 mod disk;
+mod filters;
 mod hygiene;
 mod line;
 pub(crate) mod reader;
@@ -20,7 +22,7 @@ mod words;
 
 pub use complaint::{Complaint, Look, Source, render};
 pub use hygiene::{Audit, HygieneSpec, Part, path_glob};
-pub use line::{OneLine, one_line};
+pub use line::{OneLine, base_text, one_line};
 pub use rights::Rights;
 pub(crate) use sections::STEP_KEYS;
 
@@ -39,18 +41,9 @@ pub struct Spanned<T> {
 pub enum BaseSelector {
     /// An AMI by its id.
     Ami(String),
-    /// The newest image whose name matches a glob (`*` and `?`).
-    Name {
-        /// The glob.
-        glob: String,
-        /// Account id or alias (`self`, `amazon`, `aws-marketplace`) of the owner.
-        owner: Option<String>,
-        /// `x86_64` or `arm64`.
-        arch: Option<String>,
-        /// Take the newest when several match (default); else several are an error.
-        newest: bool,
-    },
-    /// An SSM parameter whose value is an AMI id.
+    /// The newest image that a query finds.
+    Query(ImageQuery),
+    /// An SSM parameter whose value is an AMI id: its name, `NAME:VERSION`, `NAME:LABEL`, or an ARN.
     Parameter(String),
     /// A snapshot, with what an image would say of it.
     Snapshot {
@@ -61,8 +54,57 @@ pub enum BaseSelector {
         /// Root device name, `/dev/xvda` where left out.
         root_device: Option<String>,
     },
+    /// An EBS volume of the user's, baked in place.
+    Volume {
+        /// `vol-…`.
+        id: String,
+        /// `x86_64` or `arm64`; the builder's where left out.
+        arch: Option<String>,
+        /// Root device name, `/dev/xvda` where left out.
+        root_device: Option<String>,
+    },
+    /// A block device or a raw disk's file on this host that is the user's, baked in place.
+    Device {
+        /// Absolute, or relative to the recipe's folder.
+        path: PathBuf,
+        /// `x86_64` or `arm64`; the builder's where left out.
+        arch: Option<String>,
+        /// Root device name, `/dev/xvda` where left out.
+        root_device: Option<String>,
+    },
     /// An image of the local store by name or id.
     Image(String),
+}
+
+/// Images, by what they say of themselves.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ImageQuery {
+    /// A glob (`*` and `?`) that the name matches.
+    pub name: Option<String>,
+    /// Account ids and aliases (`self`, `amazon`, `aws-marketplace`); this account alone where there are none.
+    pub owners: Vec<String>,
+    /// `x86_64` or `arm64`.
+    pub arch: Option<String>,
+    /// DescribeImages' filters: name to values, one of which is met.
+    pub filters: BTreeMap<String, Vec<String>>,
+    /// Take the newest when several match (default); else several are an error.
+    pub newest: bool,
+    /// Deprecated images too.
+    pub deprecated: bool,
+}
+
+impl ImageQuery {
+    /// The newest of this account whose name matches a glob.
+    pub fn named(glob: &str) -> Self {
+        Self {
+            name: Some(glob.to_owned()),
+            owners: Vec::new(),
+            arch: None,
+            filters: BTreeMap::new(),
+            newest: true,
+            deprecated: false,
+        }
+    }
 }
 
 /// `[image]`.
@@ -160,6 +202,8 @@ pub struct Recipe {
     pub image: ImageSpec,
     /// `[base]`.
     pub base: Spanned<BaseSelector>,
+    /// `[base] max_age` in seconds: a base older than that is warned of.
+    pub base_max_age: Option<u64>,
     /// `[disk]`.
     pub disk: DiskSpec,
     /// `[[step]]`, in order.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::base::base;
 use super::disk::disk;
 use super::hygiene::hygiene;
-use super::reader::{Complaints, Table, did_you_mean, environment, inside_path, listed, shown};
+use super::reader::{Complaints, Table, environment, inside_path, shown};
 use super::rights;
 use super::template::{LONGEST_NAME, Part, Template, allowed_in_name, literals};
-use super::{BaseSelector, Complaint, DiskSpec, HygieneSpec, ImageSpec, RawValue, Recipe, Spanned, StepSpec};
+use super::{Complaint, DiskSpec, HygieneSpec, ImageSpec, RawValue, Recipe, Spanned, StepSpec};
 
 type Entries = [(Spanned<String>, Spanned<RawValue>)];
 
@@ -56,7 +57,8 @@ pub(super) fn recipe(entries: &Entries, complaints: &mut Complaints) -> Readable
     top.finish(complaints);
     let recipe = image.zip(base).map(|(image, base)| Recipe {
         image,
-        base,
+        base: base.selector,
+        base_max_age: base.max_age,
         disk,
         steps: steps.clone(),
         checks: checks.clone(),
@@ -168,137 +170,6 @@ fn check_name(name: &Spanned<String>, complaints: &mut Complaints) {
     {
         let message = "an image's name has at least 3 characters";
         complaints.push(Complaint::new(message, name.span.clone()));
-    }
-}
-
-const SELECTORS: [&str; 5] = ["ami", "name", "parameter", "snapshot", "image"];
-
-fn base(mut table: Table, complaints: &mut Complaints) -> Option<Spanned<BaseSelector>> {
-    let found: Vec<_> = SELECTORS.iter().filter_map(|key| table.entry(key)).collect();
-    let key = match found.as_slice() {
-        [(key, _)] => key.value.as_str(),
-        [] => {
-            let meant = table.all().iter().any(|(key, _)| did_you_mean(&key.value, &SELECTORS).is_some());
-            if !meant {
-                complaints.missing(
-                    Complaint::new("[base] does not say which base", table.span.clone())
-                        .help(format!("add one of {}", listed(&SELECTORS))),
-                );
-            }
-            ""
-        }
-        several => {
-            let names: Vec<&str> = several.iter().map(|(key, _)| key.value.as_str()).collect();
-            for (key, _) in several.iter().skip(1) {
-                complaints.push(
-                    Complaint::new(
-                        format!("[base] says {}: one is wanted", listed(&names)),
-                        key.span.clone(),
-                    )
-                    .label("one too many")
-                    .help("leave one of them"),
-                );
-            }
-            ""
-        }
-    };
-    let said: Vec<_> =
-        SELECTORS.iter().filter_map(|key| Some((*key, table.string(key, complaints)?))).collect();
-    for (key, text) in &said {
-        check_selector(key, text, complaints);
-    }
-    let text = said.into_iter().find(|(said, _)| *said == key).map(|(_, text)| text);
-    let owner = table.string("owner", complaints);
-    let arch = table.string("arch", complaints).and_then(|arch| arch_name(&arch, complaints));
-    let newest = table.bool("newest", complaints);
-    let root_device = table.string("root_device", complaints);
-    if !key.is_empty() {
-        for (extra, with) in [
-            ("owner", &["name"][..]),
-            ("newest", &["name"]),
-            ("arch", &["name", "snapshot"]),
-            ("root_device", &["snapshot"]),
-        ] {
-            if let Some((name, _)) = table.entry(extra)
-                && !with.contains(&key)
-            {
-                complaints.push(Complaint::new(
-                    format!("`{extra}` goes with {} in [base], not with `{key}`", listed(with)),
-                    name.span.clone(),
-                ));
-            }
-        }
-    }
-    if let Some(owner) = &owner {
-        let number = owner.value.len() == 12 && owner.value.bytes().all(|byte| byte.is_ascii_digit());
-        if !number && !["self", "amazon", "aws-marketplace", "aws-backup-vault"].contains(&&*owner.value) {
-            complaints.push(
-                Complaint::new("`owner` is no account", owner.span.clone())
-                    .help("an account's 12 digits, or self, amazon or aws-marketplace"),
-            );
-        }
-    }
-    if let Some(device) = &root_device
-        && !device.value.starts_with("/dev/")
-    {
-        complaints.push(Complaint::new("`root_device` must begin with /dev/", device.span.clone()));
-    }
-    table.finish(complaints);
-    let text = text?;
-    let Spanned { value, span } = text;
-    let selector = match key {
-        "ami" => BaseSelector::Ami(value),
-        "name" => BaseSelector::Name {
-            glob: value,
-            owner: owner.map(|owner| owner.value),
-            arch,
-            newest: newest.unwrap_or(true),
-        },
-        "parameter" => BaseSelector::Parameter(value),
-        "snapshot" => {
-            BaseSelector::Snapshot { id: value, arch, root_device: root_device.map(|device| device.value) }
-        }
-        _ => BaseSelector::Image(value),
-    };
-    Some(Spanned { value: selector, span })
-}
-
-/// Complains of a selector's value that can't be one.
-fn check_selector(key: &str, text: &Spanned<String>, complaints: &mut Complaints) {
-    let value = text.value.as_str();
-    let (good, must) = match key {
-        "ami" => (resource_id(value, "ami-"), "ami- and 8 or 17 hexadecimal digits"),
-        "snapshot" => (resource_id(value, "snap-"), "snap- and 8 or 17 hexadecimal digits"),
-        "parameter" => (
-            !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || "_.-/:".contains(c)),
-            "the name of an SSM parameter, /aws/service/debian/release/12/latest/amd64 for one",
-        ),
-        _ => (!value.trim().is_empty() && !value.contains(char::is_control), "a name, not empty"),
-    };
-    if !good {
-        complaints
-            .push(Complaint::new(format!("`{key}` must be {must}"), text.span.clone()).label("can't be one"));
-    }
-}
-
-fn resource_id(text: &str, prefix: &str) -> bool {
-    text.strip_prefix(prefix).is_some_and(|digits| {
-        matches!(digits.len(), 8 | 17)
-            && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-    })
-}
-
-fn arch_name(arch: &Spanned<String>, complaints: &mut Complaints) -> Option<String> {
-    match arch.value.as_str() {
-        "x86_64" | "amd64" => Some("x86_64".to_owned()),
-        "arm64" | "aarch64" => Some("arm64".to_owned()),
-        other => {
-            complaints.push(
-                Complaint::new(format!("unknown architecture `{}`", shown(other)), arch.span.clone())
-                    .help("x86_64 or arm64"),
-            );
-            None
-        }
     }
 }
 

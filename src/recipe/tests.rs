@@ -37,12 +37,11 @@ fn a_recipe_is_read_whole() {
     assert_eq!(recipe.image.tags["team"].value, "web");
     assert_eq!(
         recipe.base.value,
-        BaseSelector::Name {
-            glob: "debian-12-amd64-*".to_owned(),
-            owner: Some("136693071363".to_owned()),
+        BaseSelector::Query(ImageQuery {
+            owners: vec!["136693071363".to_owned()],
             arch: Some("x86_64".to_owned()),
-            newest: true,
-        }
+            ..ImageQuery::named("debian-12-amd64-*")
+        })
     );
     assert_eq!(recipe.disk.size, Some(8 << 30));
     assert_eq!(recipe.disk.iops, Some(4000));

@@ -26,6 +26,8 @@ pub struct Baked {
     pub base: String,
     /// The base's name, where it has one.
     pub base_name: Option<String>,
+    /// How old the base is, in whole days, where known.
+    pub base_age_days: Option<u64>,
     /// The bake's id.
     pub bake: String,
     /// The manifest's file on this host: every package of the image, and what differs from the base.

@@ -26,7 +26,8 @@ pub(super) fn filter(name: &str, value: &str) -> Filter {
     Filter::builder().name(name).values(value).build()
 }
 
-fn any_of(name: &str, values: &[String]) -> Filter {
+/// A filter that any of several values meets; each may hold `*` and `?`.
+pub(super) fn any_of(name: &str, values: &[String]) -> Filter {
     Filter::builder().name(name).set_values(Some(values.to_vec())).build()
 }
 

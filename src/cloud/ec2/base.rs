@@ -1,42 +1,28 @@
 //! Finding the base: by id, by name, by an SSM parameter, or a bare snapshot.
 
 use anyhow::{Context as _, Result};
-use aws_sdk_ec2::types::{DeviceType, Image, ImageState, VirtualizationType};
+use aws_sdk_ec2::types::{DeviceType, Filter, Image, ImageState, VirtualizationType};
 
 use super::Ec2;
-use super::api::{filter, tags};
+use super::api::{any_of, filter, tags};
 use super::explain::Trouble;
 use super::inherited::{Inherited, bytes};
 use super::retry::insist;
 use crate::error::{Failure, Kind};
 use crate::plan::{Arch, BaseFacts};
-use crate::recipe::BaseSelector;
+use crate::recipe::{BaseSelector, ImageQuery};
 
 impl Ec2 {
     pub(super) async fn base(&self, selector: &BaseSelector) -> Result<BaseFacts> {
         match selector {
             BaseSelector::Ami(id) => self.base_by_id(id).await,
-            BaseSelector::Name { glob, owner, arch, newest } => {
-                self.base_by_name(glob, owner.as_deref(), arch.as_deref(), *newest).await
-            }
-            BaseSelector::Parameter(name) => {
-                let value = insist(self.effort(None), || self.api.get_parameter(name))
-                    .await
-                    .map_err(Trouble::into_error)
-                    .with_context(|| format!("reading the SSM parameter {name}"))?;
-                let id = image_in(&value).ok_or_else(|| {
-                    Failure::new(
-                        Kind::Base,
-                        format!("the SSM parameter {name} holds no AMI id, but {value:?}"),
-                    )
-                    .hint("name a parameter whose value is an AMI id, or JSON with an `image_id`")
-                })?;
-                self.base_by_id(&id)
-                    .await
-                    .with_context(|| format!("using the image of the SSM parameter {name}"))
-            }
+            BaseSelector::Query(query) => self.base_by_query(query).await,
+            BaseSelector::Parameter(name) => self.base_by_parameter(name).await,
             BaseSelector::Snapshot { id, arch, root_device } => {
                 self.base_by_snapshot(id, arch.as_deref(), root_device.as_deref()).await
+            }
+            BaseSelector::Volume { .. } | BaseSelector::Device { .. } => {
+                Err(Failure::new(Kind::Internal, "a disk of the user's can't be a base yet").into())
             }
             BaseSelector::Image(name) => Err(Failure::new(
                 Kind::Base,
@@ -47,7 +33,7 @@ impl Ec2 {
         }
     }
 
-    async fn base_by_id(&self, id: &str) -> Result<BaseFacts> {
+    pub(super) async fn base_by_id(&self, id: &str) -> Result<BaseFacts> {
         let image = insist(self.effort(None), || self.api.describe_image(id))
             .await
             .map_err(Trouble::into_error)
@@ -60,41 +46,37 @@ impl Ec2 {
         self.facts(&image).await
     }
 
-    async fn base_by_name(
-        &self,
-        glob: &str,
-        owner: Option<&str>,
-        arch: Option<&str>,
-        newest: bool,
-    ) -> Result<BaseFacts> {
-        let mut filters = vec![filter("name", glob), filter("state", "available")];
-        if let Some(arch) = arch {
-            filters.push(filter("architecture", arch));
-        }
+    async fn base_by_query(&self, query: &ImageQuery) -> Result<BaseFacts> {
         // Without an owner only this account's: anybody may give a public image any name.
-        let of = owner.unwrap_or("self");
-        let images = insist(self.effort(None), || self.api.describe_images(of, filters.clone()))
+        let own = ["self".to_owned()];
+        let owners = if query.owners.is_empty() { own.as_slice() } else { &query.owners };
+        let (filters, of) = (filters(query), owners.join(", "));
+        let images = || self.api.describe_images(owners, filters.clone(), query.deprecated);
+        let images = insist(self.effort(None), images)
             .await
             .map_err(Trouble::into_error)
-            .with_context(|| format!("finding the base by the name {glob:?} of the owner {of}"))?;
+            .with_context(|| format!("finding the base, an AMI of {of} that {}", asked(query)))?;
         let now = jiff::Timestamp::now().to_string();
-        let image = choose(images, newest, &now).map_err(|names| match names.as_slice() {
-            [] => {
-                let what = arch.map(|arch| format!("{arch} ")).unwrap_or_default();
+        let image = choose(images, query, &now).map_err(|found| match found {
+            Unfit::None { deprecated } => {
                 let failure = Failure::new(
                     Kind::Base,
-                    format!("no {what}AMI of the owner {of} in {} is named {glob:?}", self.api.region),
+                    format!("no AMI of the owner {of} in {} {}", self.api.region, asked(query)),
                 );
-                failure.hint(match owner {
-                    Some(_) => "see that name, owner, architecture and Region are right; deprecated images are not taken",
-                    None => "images of other accounts are taken only when `owner` says whose: an account's number, or `amazon`",
+                failure.hint(match (deprecated, query.owners.is_empty()) {
+                    (Some(one), _) => format!("{one} is deprecated: deprecated = true (--deprecated) takes it all the same"),
+                    (None, false) => "see that name, owner, architecture, filters and Region are right; deprecated images are \
+                                      taken with deprecated = true (--deprecated) alone"
+                        .to_owned(),
+                    (None, true) => "images of other accounts are taken only when `owner` says whose: an account's number, or `amazon`"
+                        .to_owned(),
                 })
             }
-            names => Failure::new(
+            Unfit::Several(names) => Failure::new(
                 Kind::Base,
-                format!("{} AMIs are named {glob:?}, and newest is false: {}", names.len(), names.join(", ")),
+                format!("{} AMIs match, each {}, and newest is false: {}", names.len(), asked(query), names.join(", ")),
             )
-            .hint("name one by its id, make the name narrower, or let the newest be taken"),
+            .hint("name one by its id, make the query narrower, or let the newest be taken"),
         })?;
         self.facts(&image).await
     }
@@ -117,6 +99,7 @@ impl Ec2 {
             let message = format!("the base's snapshot {id} is {}, not completed", snapshot.seen.state);
             return Err(Failure::new(Kind::Base, message).hint("wait until it is completed").into());
         }
+        let notes = assumed("snapshot", arch, root_device);
         let said = arch.unwrap_or(std::env::consts::ARCH);
         let arch = Arch::parse(said).ok_or_else(|| unsupported(id, said))?;
         let root_device = root_device.unwrap_or("/dev/xvda");
@@ -128,10 +111,12 @@ impl Ec2 {
             size: bytes(snapshot.size),
             arch,
             created: snapshot.started,
+            deprecated: None,
             version: snapshot.tags.get("appversion").cloned(),
             tags: snapshot.tags,
             root_device: root_device.to_owned(),
             inherited: serde_json::to_value(&inherited).context("noting what the base says of itself")?,
+            notes,
         })
     }
 
@@ -152,9 +137,11 @@ impl Ec2 {
             size,
             arch,
             created: image.creation_date().map(str::to_owned),
+            deprecated: image.deprecation_time().filter(|time| !time.is_empty()).map(str::to_owned),
             tags,
             root_device: inherited.root_device_name.clone(),
             inherited: serde_json::to_value(&inherited).context("noting what the base says of itself")?,
+            notes: Vec::new(),
         })
     }
 
@@ -175,16 +162,51 @@ impl Ec2 {
     }
 }
 
-/// The image to take; else what was found, each as `id (name, date)`.
-fn choose(images: Vec<Image>, newest: bool, now: &str) -> Result<Image, Vec<String>> {
+/// DescribeImages' filters for a query: available images alone.
+fn filters(query: &ImageQuery) -> Vec<Filter> {
+    let mut filters = vec![filter("state", "available")];
+    filters.extend(query.name.as_ref().map(|name| filter("name", name)));
+    filters.extend(query.arch.as_ref().map(|arch| filter("architecture", arch)));
+    filters.extend(query.filters.iter().map(|(name, values)| any_of(name, values)));
+    filters
+}
+
+/// What a query asks for, in words: `is named "x-*", x86_64, with tag:team web`.
+fn asked(query: &ImageQuery) -> String {
+    let mut parts = Vec::new();
+    parts.extend(query.name.as_ref().map(|name| format!("is named {name:?}")));
+    parts.extend(query.arch.clone().map(|arch| format!("is {arch}")));
+    parts.extend(query.filters.iter().map(|(name, values)| format!("has {name} {}", values.join(" or "))));
+    parts.join(", ")
+}
+
+/// Why no image is taken.
+#[derive(Debug, PartialEq)]
+enum Unfit {
+    /// There is none; perhaps but for a deprecated one.
+    None { deprecated: Option<String> },
+    /// There are several, each as `id (name, date)`, newest first.
+    Several(Vec<String>),
+}
+
+/// The image to take.
+fn choose(images: Vec<Image>, query: &ImageQuery, now: &str) -> Result<Image, Unfit> {
     // An owner is shown its own deprecated images too. Both times are RFC 3339 in UTC: they sort as text.
     let deprecated = |image: &Image| image.deprecation_time().is_some_and(|at| at <= now);
-    let mut images: Vec<_> = images.into_iter().filter(|image| !deprecated(image)).collect();
-    images.sort_by(|a, b| (a.creation_date(), a.image_id()).cmp(&(b.creation_date(), b.image_id())));
-    if images.len() > 1 && !newest {
-        return Err(images.iter().rev().map(described).collect());
+    let (mut old, mut images): (Vec<_>, Vec<_>) =
+        images.into_iter().partition(|image| !query.deprecated && deprecated(image));
+    let age = |image: &Image| {
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        (text(image.creation_date()), text(image.image_id()))
+    };
+    images.sort_by_cached_key(age);
+    if images.len() > 1 && !query.newest {
+        return Err(Unfit::Several(images.iter().rev().map(described).collect()));
     }
-    images.pop().ok_or_else(Vec::new)
+    images.pop().ok_or_else(|| {
+        old.sort_by_cached_key(age);
+        Unfit::None { deprecated: old.last().map(described) }
+    })
 }
 
 fn described(image: &Image) -> String {
@@ -200,8 +222,14 @@ fn described(image: &Image) -> String {
 fn usable(image: &Image) -> Result<(String, u64, Arch), Failure> {
     let id = image.image_id().unwrap_or_default();
     if let Some(state) = image.state().filter(|state| **state != ImageState::Available) {
+        let hint = match state {
+            ImageState::Disabled => {
+                "its owner disabled it: take another, or let its owner enable it (aws ec2 enable-image)"
+            }
+            _ => "wait until it is available, or take another",
+        };
         return Err(Failure::new(Kind::Base, format!("the base {id} is {}, not available", state.as_str()))
-            .hint("wait until it is available, or take another"));
+            .hint(hint));
     }
     if image.root_device_type().is_some_and(|kind| *kind != DeviceType::Ebs) {
         return Err(Failure::new(
@@ -231,19 +259,26 @@ fn usable(image: &Image) -> Result<(String, u64, Arch), Failure> {
     Ok((snapshot.to_owned(), bytes(size.unwrap_or_default()), arch))
 }
 
+/// What is taken for granted of a disk that says nothing of itself.
+pub(super) fn assumed(what: &str, arch: Option<&str>, root_device: Option<&str>) -> Vec<String> {
+    let mut assumed = Vec::new();
+    if arch.is_none() {
+        assumed.push("the builder's architecture");
+    }
+    if root_device.is_none() {
+        assumed.push("the root device name /dev/xvda");
+    }
+    assumed.extend([
+        "hvm",
+        "ENA",
+        "the instance type's own boot mode (UEFI on arm64, as a rule BIOS on x86_64)",
+    ]);
+    vec![format!("a {what} says nothing of itself, so this is assumed: {}", assumed.join(", "))]
+}
+
 fn unsupported(id: &str, arch: &str) -> Failure {
     Failure::new(Kind::Base, format!("the base {id} is of architecture {arch}, which is not supported"))
         .hint("take an x86_64 or arm64 image")
-}
-
-/// The AMI id of a parameter's value: the value itself, or `image_id` of JSON (as for ECS images).
-fn image_in(value: &str) -> Option<String> {
-    let value = value.trim();
-    if value.starts_with("ami-") {
-        return Some(value.to_owned());
-    }
-    let json: serde_json::Value = serde_json::from_str(value).ok()?;
-    json.get("image_id")?.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -281,11 +316,22 @@ mod tests {
                     .build(),
             ]
         };
-        assert_eq!(choose(images(), true, NOW).unwrap().image_id(), Some("ami-2"));
-        let found = choose(images(), false, NOW).unwrap_err();
+        let query = ImageQuery::named("*");
+        assert_eq!(choose(images(), &query, NOW).unwrap().image_id(), Some("ami-2"));
+        let one = ImageQuery { newest: false, ..query.clone() };
+        let Unfit::Several(found) = choose(images(), &one, NOW).unwrap_err() else { panic!() };
         assert_eq!(found.len(), 2);
         assert_eq!(found[0], "ami-2 (name-of-ami-2, 2026-02-01T00:00:00.000Z)");
-        assert!(choose(Vec::new(), true, NOW).unwrap_err().is_empty());
+        assert_eq!(choose(Vec::new(), &query, NOW).unwrap_err(), Unfit::None { deprecated: None });
+
+        let old = ImageQuery { deprecated: true, ..query.clone() };
+        assert_eq!(choose(images(), &old, NOW).unwrap().image_id(), Some("ami-3"));
+        let Unfit::None { deprecated } =
+            choose(images().split_off(1)[..1].to_vec(), &query, NOW).unwrap_err()
+        else {
+            panic!()
+        };
+        assert!(deprecated.unwrap().starts_with("ami-3 "));
     }
 
     #[test]
@@ -300,6 +346,7 @@ mod tests {
             (image("ami-1", "").root_device_type(DeviceType::InstanceStore), "not EBS"),
             (image("ami-1", "").root_device_name("/dev/xvda"), "not EBS"),
             (image("ami-1", "").state(ImageState::Pending), "pending"),
+            (image("ami-1", "").state(ImageState::Disabled), "disabled"),
             (image("ami-1", "").architecture(ArchitectureValues::I386), "i386"),
             (image("ami-1", "").virtualization_type(VirtualizationType::Paravirtual), "paravirtual"),
         ] {
@@ -307,12 +354,5 @@ mod tests {
             assert!(failure.message.contains(why), "{}", failure.message);
             assert_eq!(failure.kind, Kind::Base);
         }
-    }
-
-    #[test]
-    fn parameters_hold_an_id_or_json() {
-        assert_eq!(image_in(" ami-1\n").as_deref(), Some("ami-1"));
-        assert_eq!(image_in(r#"{"image_id":"ami-2","os":"x"}"#).as_deref(), Some("ami-2"));
-        assert_eq!(image_in("hello"), None);
     }
 }

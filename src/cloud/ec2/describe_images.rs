@@ -6,12 +6,18 @@ use super::api::Api;
 use super::explain::{Trouble, explain};
 use super::watch::Seen;
 
+/// Images a page: the most that a call returns. Without it a call for a large owner's images may time out.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeImages.html>
+const PAGE: i32 = 1000;
+
 impl Api {
-    /// The images of some owners that pass the filters; deprecated ones only where this account owns them.
+    /// The images of some owners that pass the filters. Without `deprecated` those are left out that are deprecated
+    /// by now and another account's: an owner is shown its own all the same.
     pub(super) async fn describe_images(
         &self,
-        owner: &str,
+        owners: &[String],
         filters: Vec<Filter>,
+        deprecated: bool,
     ) -> Result<Vec<Image>, Trouble> {
         let mut all = Vec::new();
         let mut next = None;
@@ -19,8 +25,10 @@ impl Api {
             let page = self
                 .ec2
                 .describe_images()
-                .owners(owner)
+                .set_owners(Some(owners.to_vec()))
                 .set_filters(Some(filters.clone()))
+                .set_include_deprecated(deprecated.then_some(true))
+                .max_results(PAGE)
                 .set_next_token(next)
                 .send()
                 .await
@@ -35,15 +43,17 @@ impl Api {
 
     /// This account's images that pass the filters.
     pub(super) async fn own_images(&self, filters: Vec<Filter>) -> Result<Vec<Image>, Trouble> {
-        self.describe_images("self", filters).await
+        self.describe_images(&["self".to_owned()], filters, false).await
     }
 
-    /// An image by its id, of any account.
+    /// An image by its id, of any account; deprecated ones are told by their id in any case, those that their owner
+    /// disabled only on request.
     pub(super) async fn describe_image(&self, id: &str) -> Result<Option<Image>, Trouble> {
         let page = self
             .ec2
             .describe_images()
             .image_ids(id)
+            .include_disabled(true)
             .send()
             .await
             .map_err(|error| explain("ec2:DescribeImages", &self.region, error))?;

@@ -298,7 +298,13 @@ impl Trouble {
                      snapshot has to be copied into this account first (aws ec2 copy-image)"
                 ),
             ),
-            "ParameterNotFound" => (Kind::Base, format!("see that the SSM parameter is in {region}")),
+            "ParameterNotFound" => (
+                Kind::Base,
+                format!("see that the SSM parameter is in {region}; one that another account shares is named by its ARN"),
+            ),
+            "ParameterVersionNotFound" => {
+                (Kind::Base, "see which versions and labels it has: aws ssm get-parameter-history --name NAME".to_owned())
+            }
             "VolumeLimitExceeded" | "MaxIOPSLimitExceeded" | "SnapshotLimitExceeded" | "ResourceLimitExceeded" => (
                 Kind::Cloud,
                 format!("a quota of this account in {region} is used up: `bakehouse gc --all` frees what dead bakes left, or ask for more in Service Quotas"),

@@ -49,6 +49,7 @@ mod explain;
 mod get_parameter;
 mod http;
 mod inherited;
+mod parameter;
 mod place;
 mod regions;
 mod register_image;

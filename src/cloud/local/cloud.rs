@@ -40,7 +40,7 @@ impl Cloud for Store {
                 .into());
         }
         tracing::debug!("{selector:?} is {} ({}) of {}", record.name, record.id, self.folder.display());
-        Ok(select::facts(record))
+        Ok(BaseFacts { notes: select::notes(selector), ..select::facts(record) })
     }
 
     async fn image_named(&self, name: &str) -> Result<Option<String>> {

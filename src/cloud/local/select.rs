@@ -2,7 +2,7 @@
 
 use crate::error::{Failure, Kind};
 use crate::plan::{Arch, BaseFacts};
-use crate::recipe::BaseSelector;
+use crate::recipe::{BaseSelector, ImageQuery};
 
 use super::record::Record;
 
@@ -13,13 +13,15 @@ pub(super) fn select<'a>(records: &'a [Record], selector: &BaseSelector) -> Resu
             .iter()
             .find(|record| record.id == *wanted || record.name == *wanted)
             .ok_or_else(|| missing(records, format!("the local store has no image {wanted}"))),
-        BaseSelector::Name { glob, owner, arch, newest } => {
-            if let Some(owner) = owner {
-                tracing::debug!("the local store has no owners: {owner} is not asked for");
-            }
-            by_name(records, glob, arch.as_deref(), *newest)
-        }
-        BaseSelector::Ami(id) | BaseSelector::Parameter(id) | BaseSelector::Snapshot { id, .. } => records
+        BaseSelector::Query(query) => by_query(records, query),
+        BaseSelector::Device { path, .. } => Err(Failure::new(
+            Kind::Internal,
+            format!("the device {} was looked for in the local store", path.display()),
+        )),
+        BaseSelector::Ami(id)
+        | BaseSelector::Parameter(id)
+        | BaseSelector::Snapshot { id, .. }
+        | BaseSelector::Volume { id, .. } => records
             .iter()
             .find(|record| record.tags.values().any(|value| value == id) || record.name == *id)
             .ok_or_else(|| {
@@ -28,33 +30,74 @@ pub(super) fn select<'a>(records: &'a [Record], selector: &BaseSelector) -> Resu
     }
 }
 
-fn by_name<'a>(
-    records: &'a [Record],
-    glob: &str,
-    arch: Option<&str>,
-    newest: bool,
-) -> Result<&'a Record, Failure> {
-    let wanted = match arch {
+fn by_query<'a>(records: &'a [Record], query: &ImageQuery) -> Result<&'a Record, Failure> {
+    let wanted = match query.arch.as_deref() {
         Some(name) => Some(Arch::parse(name).ok_or_else(|| {
             Failure::new(Kind::Base, format!("{name} is no architecture that Bakehouse knows"))
                 .hint("the architectures are x86_64 and arm64")
         })?),
         None => None,
     };
-    let mut matching = records
-        .iter()
-        .filter(|record| matches_glob(glob, &record.name) && wanted.is_none_or(|arch| arch == record.arch));
+    let glob = query.name.as_deref().unwrap_or("*");
+    let mut matching = records.iter().filter(|record| {
+        matches_glob(glob, &record.name)
+            && wanted.is_none_or(|arch| arch == record.arch)
+            && query.filters.iter().all(|(name, values)| passes(record, name, values).unwrap_or(true))
+    });
+    let mut like = format!("a name like {glob}");
+    if let Some(arch) = &query.arch {
+        like.push_str(&format!(" and architecture {arch}"));
+    }
+    let known = query.filters.iter().filter(|(name, _)| is_known(name));
+    known.for_each(|(name, values)| like.push_str(&format!(" and {name} {}", values.join(" or "))));
     let Some(first) = matching.next() else {
-        let of = arch.map_or(String::new(), |arch| format!(" and architecture {arch}"));
-        return Err(missing(records, format!("the local store has no image with a name like {glob}{of}")));
+        return Err(missing(records, format!("the local store has no image with {like}")));
     };
     let others: Vec<_> = matching.map(|record| record.name.as_str()).collect();
-    if !newest && !others.is_empty() {
+    if !query.newest && !others.is_empty() {
         let names = format!("{}, {}", first.name, others.join(", "));
-        return Err(Failure::new(Kind::Base, format!("several images have a name like {glob}: {names}"))
+        return Err(Failure::new(Kind::Base, format!("several images have {like}: {names}"))
             .hint("name one of them, or set newest = true"));
     }
     Ok(first)
+}
+
+/// Whether a record passes one of DescribeImages' filters; none where the store does not know what it asks for.
+fn passes(record: &Record, filter: &str, values: &[String]) -> Option<bool> {
+    let any = |text: &str| values.iter().any(|value| matches_glob(value, text));
+    Some(match filter {
+        "name" => any(&record.name),
+        "architecture" => any(record.arch.as_str()),
+        "image-id" => any(&record.id),
+        "description" => any(&record.description),
+        "creation-date" => any(&record.created),
+        "root-device-name" => any(&record.root_device),
+        "tag-key" => record.tags.keys().any(|key| any(key)),
+        _ => {
+            let key = filter.strip_prefix("tag:")?;
+            record.tags.get(key).is_some_and(|value| any(value))
+        }
+    })
+}
+
+fn is_known(filter: &str) -> bool {
+    let known =
+        ["name", "architecture", "image-id", "description", "creation-date", "root-device-name", "tag-key"];
+    known.contains(&filter) || filter.starts_with("tag:")
+}
+
+/// What of a selector the store has nothing to set against.
+pub(super) fn notes(selector: &BaseSelector) -> Vec<String> {
+    let BaseSelector::Query(query) = selector else { return Vec::new() };
+    let mut notes = Vec::new();
+    if !query.owners.is_empty() {
+        notes.push(format!("the local store has no owners: {} is not asked for", query.owners.join(", ")));
+    }
+    let unknown: Vec<_> = query.filters.keys().filter(|name| !is_known(name)).map(String::as_str).collect();
+    if !unknown.is_empty() {
+        notes.push(format!("the local store does not filter by {}", unknown.join(", ")));
+    }
+    notes
 }
 
 /// `*` stands for any characters, `?` for one: what EC2's filters know, and nothing more.
@@ -106,10 +149,12 @@ pub(super) fn facts(record: &Record) -> BaseFacts {
         size: record.size,
         arch: record.arch,
         created: Some(record.created.clone()),
+        deprecated: None,
         version: Some(record.tags.get("appversion").unwrap_or(&record.name).clone()),
         tags: record.tags.clone(),
         root_device: record.root_device.clone(),
         inherited: serde_json::json!({ "boot_mode": record.boot_mode }),
+        notes: Vec::new(),
     }
 }
 
@@ -127,12 +172,12 @@ mod tests {
     }
 
     fn name(glob: &str, arch: Option<&str>, newest: bool) -> BaseSelector {
-        BaseSelector::Name {
-            glob: glob.to_owned(),
-            owner: Some("136693071363".to_owned()),
+        BaseSelector::Query(ImageQuery {
+            owners: vec!["136693071363".to_owned()],
             arch: arch.map(str::to_owned),
             newest,
-        }
+            ..ImageQuery::named(glob)
+        })
     }
 
     fn found(selector: &BaseSelector) -> Result<String, String> {
@@ -155,6 +200,27 @@ mod tests {
         assert_eq!(found(&BaseSelector::Ami("ami-0abc".into())).unwrap(), "img-2");
         let error = found(&BaseSelector::Ami("ami-0def".into())).unwrap_err();
         assert!(error.contains("ami-0def is on EC2") && error.contains("create-base debian-12"), "{error}");
+    }
+
+    #[test]
+    fn filters_that_the_store_knows_are_met_and_the_others_told() {
+        let query = |filters: &[(&str, &[&str])]| {
+            let filters = filters.iter().map(|(name, values)| {
+                ((*name).to_owned(), values.iter().map(|value| (*value).to_owned()).collect())
+            });
+            BaseSelector::Query(ImageQuery { filters: filters.collect(), ..ImageQuery::named("*") })
+        };
+        assert_eq!(found(&query(&[("tag:source_ami", &["ami-9", "ami-0a*"])])).unwrap(), "img-2");
+        assert_eq!(
+            found(&query(&[("architecture", &["x86_64"]), ("tag-key", &["source_*"])])).unwrap(),
+            "img-2"
+        );
+        assert_eq!(found(&query(&[("image-id", &["img-1"]), ("is-public", &["true"])])).unwrap(), "img-1");
+        let error = found(&query(&[("tag:team", &["web"])])).unwrap_err();
+        assert!(error.contains("and tag:team web"), "{error}");
+        let told = notes(&query(&[("is-public", &["true"]), ("tag:team", &["web"])]));
+        assert_eq!(told, ["the local store does not filter by is-public"]);
+        assert!(notes(&name("x", None, true))[0].contains("136693071363 is not asked for"));
     }
 
     #[test]

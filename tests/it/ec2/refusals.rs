@@ -2,6 +2,7 @@
 
 use super::*;
 use bakehouse::error::{Kind, failure_of, kind_of};
+use bakehouse::recipe::ImageQuery;
 
 fn hint(error: &anyhow::Error) -> &str {
     failure_of(error).and_then(|failure| failure.hint.as_deref()).unwrap_or_default()
@@ -14,14 +15,13 @@ async fn a_base_that_is_not_there_or_cannot_be_used_is_told() {
     bench.standin.seed(&file, json!({"name": "base-0"}));
     let (i386, _) = bench.standin.seed(&file, json!({"name": "old", "architecture": "i386"}));
     bench.standin.parameter("/not/an/image", "hello");
-    let named =
-        |glob: &str, newest| BaseSelector::Name { glob: glob.into(), owner: None, arch: None, newest };
+    let named = |glob: &str, newest| BaseSelector::Query(ImageQuery { newest, ..ImageQuery::named(glob) });
     for (selector, says) in [
         (BaseSelector::Ami("ami-0123456789abcdef0".into()), "no such AMI in eu-west-1"),
         (BaseSelector::Ami("ami-nonsense".into()), "no such AMI in eu-west-1"),
         (BaseSelector::Ami(i386), "i386"),
         (named("nothing-*", true), "no AMI of the owner self in eu-west-1 is named \"nothing-*\""),
-        (named("base-*", false), "2 AMIs are named \"base-*\""),
+        (named("base-*", false), "2 AMIs match, each is named \"base-*\", and newest is false"),
         (BaseSelector::Parameter("/not/there".into()), "ParameterNotFound"),
         (BaseSelector::Parameter("/not/an/image".into()), "holds no AMI id"),
         (

@@ -1,0 +1,95 @@
+//! What a plan says of its base: which, how old, and what is to be warned of.
+
+use super::BaseFacts;
+use crate::recipe::units::show_duration;
+use crate::recipe::{BaseSelector, Recipe};
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+impl BaseFacts {
+    /// What it is known by: the image's id, or the snapshot's, or that of the disk that is the user's.
+    pub fn id(&self) -> &str {
+        self.image.as_deref().unwrap_or(&self.snapshot)
+    }
+
+    /// Seconds since it was made, where that is known.
+    pub fn age(&self, now: jiff::Timestamp) -> Option<u64> {
+        let created: jiff::Timestamp = self.created.as_deref()?.parse().ok()?;
+        Some(u64::try_from(now.duration_since(created).as_secs()).unwrap_or_default())
+    }
+
+    /// `debian-12-amd64-20261101 (ami-0abc), 22 days old`.
+    pub fn told(&self, now: jiff::Timestamp) -> String {
+        let mut text = match &self.name {
+            Some(name) => format!("{name} ({})", self.id()),
+            None => self.id().to_owned(),
+        };
+        if let Some(age) = self.age(now) {
+            text.push_str(&format!(", {} old", show_age(age)));
+        }
+        text
+    }
+
+    /// Since when it is deprecated, if it is by now.
+    pub fn deprecated_by(&self, now: jiff::Timestamp) -> Option<&str> {
+        let since = self.deprecated.as_deref()?;
+        since.parse::<jiff::Timestamp>().is_ok_and(|at| at <= now).then_some(since)
+    }
+}
+
+/// An age as people say it: in its largest unit, days at most.
+pub fn show_age(seconds: u64) -> String {
+    let (count, unit) = match seconds {
+        _ if seconds >= 2 * DAY => (seconds / DAY, "day"),
+        _ if seconds >= 2 * HOUR => (seconds / HOUR, "hour"),
+        _ => (seconds / MINUTE, "minute"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+/// What is not wrong with a base, and yet not as it should be.
+pub(super) fn warnings(recipe: &Recipe, base: &BaseFacts, now: jiff::Timestamp) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let id = base.id();
+    let is_meant = matches!(&recipe.base.value, BaseSelector::Query(query) if query.deprecated);
+    if let Some(since) = base.deprecated_by(now).filter(|_| !is_meant) {
+        warnings
+            .push(format!("the base {id} is deprecated since {since}: its owner wants another to be used"));
+    }
+    if let Some(most) = recipe.base_max_age {
+        let limit = show_duration(most);
+        match base.age(now) {
+            Some(age) if age > most => {
+                warnings.push(format!("the base {id} is {} old, more than max_age, {limit}", show_age(age)));
+            }
+            Some(_) => {}
+            None => warnings.push(format!(
+                "how old the base {id} is cannot be told, so neither if it is older than {limit}"
+            )),
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_told_in_their_largest_unit() {
+        for (seconds, told) in [
+            (0, "0 minutes"),
+            (61, "1 minute"),
+            (2 * HOUR - 1, "119 minutes"),
+            (2 * HOUR, "2 hours"),
+            (2 * DAY - 1, "47 hours"),
+            (2 * DAY, "2 days"),
+            (22 * DAY + HOUR, "22 days"),
+            (4000 * DAY, "4000 days"),
+        ] {
+            assert_eq!(show_age(seconds), told);
+        }
+    }
+}
