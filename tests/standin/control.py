@@ -63,11 +63,26 @@ def _latencies(state, asked, document):
 
 
 def _settings(state, asked, document):
+    """`instance_id`: from now on the builder is another instance."""
+    kinds = {"consistency": float, "instance_id": str}
+    strangers = set(document) - set(kinds)
+    if strangers:
+        raise ValueError(f"no setting {sorted(strangers)}")
+    state.settings.instances.add(state.settings.instance_id)
     for name, value in document.items():
-        if name != "consistency":
-            raise ValueError(f"no setting {name}")
-        state.settings.consistency = float(value)
-    return {"consistency": state.settings.consistency}
+        setattr(state.settings, name, kinds[name](value))
+    return {name: getattr(state.settings, name) for name in kinds}
+
+
+def _age(state, asked, document):
+    """Makes a volume, snapshot or image `seconds` older."""
+    with state.lock:
+        for region in state.regions.values():
+            for all_of_kind in (region.volumes, region.snapshots, region.images):
+                if document["id"] in all_of_kind:
+                    all_of_kind[document["id"]].created -= float(document["seconds"])
+                    return {}
+    raise ValueError(f"there is no {document['id']}")
 
 
 def _unstick(state, asked, document):
@@ -139,6 +154,7 @@ PAGES = {
     ("POST", "latencies"): _latencies,
     ("POST", "settings"): _settings,
     ("POST", "unstick"): _unstick,
+    ("POST", "age"): _age,
     ("POST", "seed"): _seed,
     ("POST", "parameters"): _parameters,
     ("POST", "users"): _users,

@@ -27,6 +27,8 @@ class Settings:
     zone: str = "eu-west-1b"
     account: str = "123456789012"
     instance_id: str = "i-0b1d0c2e3f4a56789"
+    # Instances that were the builder before: of their attachments EC2 still knows.
+    instances: set = field(default_factory=set)
     instance_type: str = "m7i.large"
     arch: str = "x86_64"
     role: str = "builder"

@@ -1,5 +1,6 @@
 //! Crash safety, shown: whatever ends a bake, nothing of it remains or its image is whole.
 
+mod builders;
 mod faults;
 mod kill;
 mod points;

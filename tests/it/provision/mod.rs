@@ -20,6 +20,7 @@ mod dnf;
 mod files;
 mod guard;
 mod own;
+mod zypper;
 
 /// What every test of this subject needs.
 fn runs_here() -> bool {

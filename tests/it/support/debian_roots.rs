@@ -21,6 +21,21 @@ pub fn rpm() -> TempDir {
     root
 }
 
+/// The same with rpm and zypper.
+pub fn suse() -> TempDir {
+    let root = copy("debian-12-zypper", &["--include=rpm,zypper"]);
+    let put = |path: &str, text: &str| {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    std::fs::remove_file(root.path().join("etc/os-release")).unwrap();
+    put("etc/os-release", "ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"\n");
+    // Debian's rpm asks another database than libzypp's otherwise.
+    put("etc/rpm/macros", "%_dbpath /var/lib/rpm\n");
+    root
+}
+
 fn copy(name: &str, arguments: &[&str]) -> TempDir {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = cache

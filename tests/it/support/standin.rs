@@ -129,6 +129,16 @@ impl Standin {
         self.post("settings", &json!({"consistency": seconds}));
     }
 
+    /// From now on the builder is another instance.
+    pub fn builder(&self, instance: &str) {
+        self.post("settings", &json!({"instance_id": instance}));
+    }
+
+    /// Makes a volume, snapshot or image older.
+    pub fn age(&self, id: &str, seconds: u32) {
+        self.post("age", &json!({"id": id, "seconds": seconds}));
+    }
+
     /// The AWS requests that came, in order (those to the metadata service have the service `imds`).
     pub fn requests(&self) -> Vec<Value> {
         list(self.get("requests"))

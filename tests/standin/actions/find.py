@@ -79,7 +79,7 @@ def instance(call, identifier: str) -> None:
     if not well_formed("i", identifier):
         raise Refusal("InvalidInstanceID.Malformed", f'Invalid id: "{identifier}"')
     settings = call.state.settings
-    if identifier != settings.instance_id or call.region.name != settings.region:
+    if identifier not in {settings.instance_id, *settings.instances} or call.region.name != settings.region:
         raise Refusal("InvalidInstanceID.NotFound", f"The instance ID '{identifier}' does not exist")
 
 
