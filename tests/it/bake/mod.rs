@@ -9,6 +9,7 @@ use crate::support::bases::{self, tiny_base};
 use crate::support::host::has;
 use crate::support::packages::Deb;
 
+mod caches;
 mod layouts;
 mod rpm;
 pub mod small;

@@ -4,6 +4,7 @@ use super::{Kitchen, hint_of, runs_here};
 use crate::support::bases::build_rpm;
 use crate::support::debian_roots;
 use crate::support::host::{has, run};
+use crate::support::web::Web;
 
 /// A root with dnf whose one repository is in the root itself, at `/srv/repository`.
 fn kitchen() -> Kitchen {
@@ -84,32 +85,6 @@ fn failures_say_what_to_do() {
     fails("./failing.rpm", "the reason is this", "own installation script");
 }
 
-/// A server of the files in a folder, on a port of this host. It ends with the test's process.
-fn serve(folder: std::path::PathBuf) -> std::net::SocketAddr {
-    use std::io::{BufRead as _, BufReader, Write as _};
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            let request = lines.next().unwrap().unwrap();
-            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-            let path = request.split(' ').nth(1).unwrap().trim_start_matches('/').to_owned();
-            let (status, content) = match std::fs::read(folder.join(path)) {
-                Ok(content) => ("200 OK", content),
-                Err(_) => ("404 Not Found", Vec::new()),
-            };
-            let head = format!(
-                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                content.len()
-            );
-            stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&content)).unwrap_or_default();
-        }
-    });
-    address
-}
-
 #[test]
 fn what_one_bake_downloaded_another_has() {
     if !runs_here() || !has(&["rpmbuild", "createrepo_c"]) {
@@ -117,7 +92,7 @@ fn what_one_bake_downloaded_another_has() {
     }
     let first = kitchen();
     let repository = first.root().join("srv/repository");
-    let address = serve(repository.clone());
+    let address = Web::of(&repository).address;
     let point_there = |kitchen: &Kitchen| {
         let text = format!("[web]\nname=web\nbaseurl=http://{address}/\ngpgcheck=0\n");
         std::fs::create_dir_all(kitchen.root().join("etc/yum.repos.d")).unwrap();

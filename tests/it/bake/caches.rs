@@ -1,0 +1,114 @@
+//! The caches that bakes share, under many whole bakes at once.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use super::can_bake;
+use crate::support::bakery::{Bakery, Ran, changed_copy};
+use crate::support::bases::tiny_base;
+use crate::support::packages::Deb;
+use crate::support::web::Web;
+
+const AT_ONCE: usize = 8;
+
+/// `common`, which every image has, and `own-0` to `own-7`, which need it; some hundreds of KiB each, so that their
+/// downloads overlap. Their digests.
+fn fill(repository: &Path) -> BTreeSet<String> {
+    fs::create_dir_all(repository).unwrap();
+    let (mut index, mut digests) = (String::new(), BTreeSet::new());
+    let names = std::iter::once("common".to_owned()).chain((0..AT_ONCE).map(|n| format!("own-{n}")));
+    for (number, name) in names.enumerate() {
+        let mut state = number as u64 + 1;
+        let mut noise = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            char::from(b'a' + (state >> 33) as u8 % 26)
+        };
+        let content: String = (0..400_000).map(|_| noise()).collect();
+        let depends = if name == "common" { "" } else { "Depends: common\n" };
+        let (path, mark) = (format!("usr/share/{name}/data"), format!("usr/share/{name}/name"));
+        let files = [(path.as_str(), content.as_str(), 0o644), (mark.as_str(), name.as_str(), 0o644)];
+        let deb = Deb { name: &name, version: "1.0", control: depends, files: &files, ..Deb::default() };
+        let file = deb.build(repository);
+        let bytes = fs::read(&file).unwrap();
+        let digest = super::sha256(&bytes);
+        index.push_str(&format!(
+            "Package: {name}\nVersion: 1.0\nArchitecture: all\nMaintainer: Test <test@example.org>\n{depends}\
+             Filename: ./{}\nSize: {}\nSHA256: {digest}\nDescription: a test\n\n",
+            file.file_name().unwrap().to_str().unwrap(),
+            bytes.len(),
+        ));
+        digests.insert(digest);
+    }
+    fs::write(repository.join("Packages"), index).unwrap();
+    digests
+}
+
+/// Eight whole bakes at once, each of its own package.
+fn eight(bakery: &Bakery, round: &str) -> Vec<Ran> {
+    std::thread::scope(|scope| {
+        let bakes: Vec<_> = (0..AT_ONCE)
+            .map(|number| {
+                let (name, package) = (format!("{round}-{number}"), format!("own-{number}"));
+                scope.spawn(move || {
+                    bakery.bakehouse(&["bake", "--base", "debian", "--name", &name, &package]).good()
+                })
+            })
+            .collect();
+        bakes.into_iter().map(|bake| bake.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn eight_bakes_at_once_share_the_package_cache_and_nothing_else() {
+    if !can_bake(&[]) {
+        return;
+    }
+    let bakery = Bakery::new();
+    let repository = bakery.path("repository");
+    let digests = fill(&repository);
+    let web = Web::of(&repository);
+    let source = format!("deb [trusted=yes] http://{}/ ./\n", web.address);
+    let base = changed_copy(&tiny_base(), &bakery.path(""), "debian.raw", |root| {
+        fs::remove_dir_all(root.join("etc/apt/sources.list.d")).ok();
+        fs::write(root.join("etc/apt/sources.list"), source).unwrap();
+    });
+    bakery.base("debian", &base);
+    let before = super::sha256(&fs::read(&base).unwrap());
+
+    let mut images = Vec::new();
+    for round in ["cold", "warm"] {
+        for ran in eight(&bakery, round) {
+            images.push((images.len() % AT_ONCE, ran.id()));
+        }
+        let downloads: Vec<_> = web.asked().into_iter().filter(|path| path.ends_with(".deb")).collect();
+        match round {
+            "cold" => assert!(downloads.len() > AT_ONCE, "each downloads its own: {downloads:?}"),
+            _ => assert_eq!(downloads, Vec::<String>::new(), "all is in the cache by now"),
+        }
+        // Every file is what its name says, all are there, and nothing else is.
+        let cache = bakery.path("cache/apt");
+        let names = |folder: &str| -> BTreeSet<String> {
+            let entries = fs::read_dir(cache.join(folder)).unwrap();
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        };
+        for name in names("files") {
+            assert_eq!(super::sha256(&fs::read(cache.join("files").join(&name)).unwrap()), name, "{round}");
+        }
+        assert_eq!(names("files"), digests, "{round}");
+        assert_eq!(names("work"), BTreeSet::new(), "{round}");
+    }
+    bakery.assert_nothing_left();
+    assert_eq!(super::sha256(&fs::read(&base).unwrap()), before, "the base is as it was");
+    for (number, image) in images {
+        bakery.look(&image, 1, "ext4", |root| {
+            let has = |name: &str| root.join(format!("usr/share/{name}/name")).exists();
+            assert!(has("common"), "{image}");
+            for other in 0..AT_ONCE {
+                assert_eq!(has(&format!("own-{other}")), other == number, "own-{other} in {image}");
+            }
+            let status = fs::read_to_string(root.join("var/lib/dpkg/status")).unwrap();
+            assert!(!status.contains("Status: install ok unpacked"), "{image}");
+        });
+    }
+}
