@@ -16,6 +16,7 @@ use nix::errno::Errno;
 // the same on x86_64 and arm64.
 
 const LOOP_CTL_ADD: libc::Ioctl = 0x4C80;
+const LOOP_CTL_REMOVE: libc::Ioctl = 0x4C81;
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
 const LOOP_CLR_FD: libc::Ioctl = 0x4C01;
 const LOOP_GET_STATUS64: libc::Ioctl = 0x4C05;
@@ -139,6 +140,17 @@ pub fn loop_add(control: BorrowedFd<'_>) -> nix::Result<u32> {
     let number =
         Errno::result(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_ADD, -1_i32 as libc::c_long) })?;
     u32::try_from(number).map_err(|_| Errno::ERANGE)
+}
+
+/// Takes a loop device away that nobody uses. `control` is `/dev/loop-control`.
+///
+/// # Errors
+/// EBUSY where somebody has it open or it has a file; ENODEV where it is gone; ENOTTY and EINVAL where the kernel
+/// takes none away.
+pub fn loop_remove(control: BorrowedFd<'_>, number: u32) -> nix::Result<()> {
+    let number = libc::c_long::from(i32::try_from(number).map_err(|_| Errno::ERANGE)?);
+    // SAFETY: the request takes a plain number.
+    Errno::result(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_REMOVE, number) }).map(drop)
 }
 
 /// Gives a loop device its file, in one step (Linux 5.8), in blocks of 512 bytes: those of the disks that images are

@@ -24,12 +24,11 @@ pub struct Manifest {
 impl Manifest {
     /// The manifest of `plan`'s image, from the inventories of the base and of the provisioned root.
     pub fn new(plan: &crate::plan::Plan, before: &Inventory, after: Inventory) -> Self {
-        let base = plan.base.image.as_ref().or(plan.base.name.as_ref()).unwrap_or(&plan.base.snapshot);
         Self {
             format: 1,
             bake: plan.bake.to_string(),
             tool: env!("CARGO_PKG_VERSION").to_owned(),
-            base: base.clone(),
+            base: plan.base.id().to_owned(),
             recipe_digest: plan.recipe_digest.clone(),
             difference: Difference::between(before, &after),
             packages: after,

@@ -36,6 +36,23 @@ struct Attached {
     backing: Flock<File>,
     /// The kernel's number of this attachment (Linux 5.15): tells it from the next one on the same device.
     sequence: Option<String>,
+    /// Where the kernel was asked to make the device: its number, and what takes it back.
+    own: Option<Own>,
+}
+
+#[derive(Debug)]
+struct Own {
+    control: File,
+    number: u32,
+}
+
+impl Own {
+    /// Takes the device back. Another process may have been told of it and use it by now: then it is one of many.
+    fn remove(&self) {
+        if let Err(errno) = sys::loop_remove(self.control.as_fd(), self.number) {
+            tracing::debug!("taking /dev/loop{} back: {errno}", self.number);
+        }
+    }
 }
 
 impl LoopDevice {
@@ -65,11 +82,12 @@ impl LoopDevice {
                 failure.hint("run as root on a host with loop devices (sudo modprobe loop)")
             })?;
 
-        let (device, node) = take(&control, &backing)?;
+        let (device, node, own) = take(&control, &backing)?;
+        let own = own.map(|number| Own { control, number });
         let block = Block::of(&node)?;
         let sequence = sequence(&block.name);
         tracing::debug!("{} is {}", node.display(), file.display());
-        let attached = Some(Attached { device, backing, sequence });
+        let attached = Some(Attached { device, backing, sequence, own });
         Ok(Self { attached, block, file_path: file.to_owned() })
     }
 
@@ -113,7 +131,7 @@ impl LoopDevice {
     }
 
     fn detach_inner(&mut self) -> Result<()> {
-        let Some(Attached { device, backing, sequence: before }) = self.attached.take() else {
+        let Some(Attached { device, backing, sequence: before, own }) = self.attached.take() else {
             return Ok(());
         };
         let flushed = flush(&device);
@@ -124,6 +142,9 @@ impl LoopDevice {
             // Another process may have the number already.
             Ok((!bound || sequence(&self.block.name) != before).then_some(()))
         });
+        if let (Some(own), Ok(Some(()))) = (own, &gone) {
+            own.remove();
+        }
         let synced = backing.sync_all().context("syncing the file");
         flushed.and(cleared)?;
         if gone?.is_none() {
@@ -148,22 +169,23 @@ impl Drop for LoopDevice {
 
 /// Takes a loop device for a file. The number that the kernel calls free is told to everybody who asks, and may
 /// be taken before it is configured, or still be on its way out: then it is asked for again, after a wait that
-/// differs from one process to the next. Who loses often has the kernel make a device of its own.
-fn take(control: &File, backing: &File) -> Result<(File, PathBuf)> {
+/// differs from one process to the next. Who loses often has the kernel make a device of its own, whose number is
+/// told too.
+fn take(control: &File, backing: &File) -> Result<(File, PathBuf, Option<u32>)> {
     let begun = Instant::now();
     let mut tries = 0;
     loop {
         tries += 1;
-        let number = match tries % OWN_AFTER {
-            // A kernel that makes none on request still has its free ones.
-            0 => sys::loop_add(control.as_fd()).or_else(|_| sys::loop_free_number(control.as_fd())),
-            _ => sys::loop_free_number(control.as_fd()),
+        // A kernel that makes none on request still has its free ones.
+        let own = if tries % OWN_AFTER == 0 { sys::loop_add(control.as_fd()).ok() } else { None };
+        let number = match own {
+            Some(number) => number,
+            None => sys::loop_free_number(control.as_fd()).context("asking for a free loop device")?,
         };
-        let number = number.context("asking for a free loop device")?;
         let node = PathBuf::from(format!("/dev/loop{number}"));
         match OpenOptions::new().read(true).write(true).open(&node) {
             Ok(device) => match configure(&device, backing) {
-                Ok(()) => return Ok((device, node)),
+                Ok(()) => return Ok((device, node, own)),
                 Err(errno) if taken(Some(errno as i32)) => {}
                 Err(errno) => return Err(errno).with_context(|| format!("configuring {}", node.display())),
             },

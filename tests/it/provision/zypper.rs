@@ -36,8 +36,7 @@ fn built(kitchen: &Kitchen) -> std::path::PathBuf {
 impl Kitchen {
     /// A step of `package`; the main package.
     fn installs(&self, items: &str, more: &str) -> String {
-        let done =
-            self.bake(&format!("[[step]]\nuse = \"package\"\ninstall = [{items}]\n{more}")).unwrap();
+        let done = self.bake(&format!("[[step]]\nuse = \"package\"\ninstall = [{items}]\n{more}")).unwrap();
         done[0].main.as_ref().unwrap().appversion()
     }
 }

@@ -44,7 +44,6 @@ fn answer(mut stream: &TcpStream, folder: PathBuf, log: &Mutex<Vec<String>>) {
         Err(_) => ("404 Not Found", Vec::new()),
     };
     log.lock().unwrap().push(path);
-    let head =
-        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", content.len());
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", content.len());
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&content)).unwrap_or_default();
 }
