@@ -55,6 +55,7 @@ pub enum OnError {
 
 /// Bakes: the image, and what could not be released after it was registered (the image is good then).
 pub async fn bake(kitchen: &Kitchen<'_>, plan: &Plan) -> Result<(Baked, Option<anyhow::Error>)> {
+    crate::provision::has_programs(plan.steps.iter().chain(&plan.checks))?;
     let journal = kitchen.begin(plan)?;
     let result = forward(kitchen, plan, &journal).await;
     settle(kitchen, journal, result).await

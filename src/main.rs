@@ -5,5 +5,6 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let builtins = [bakehouse::provision::BUILTINS, bakehouse::contents::hygiene::BUILTINS].concat();
     bakehouse::sandbox::entry(&builtins);
+    bakehouse::provision::inside();
     bakehouse::cli::main()
 }

@@ -108,7 +108,10 @@ fn describe_step(step: &StepPlan) -> String {
         text.push_str(&format!(" ({})", step.provisioner));
     }
     match &step.work {
-        Work::Command(argv) => text.push_str(&format!(" runs {}", argv.join(" "))),
+        Work::Command(argv) => {
+            let place = if step.host { " on the builder" } else { "" };
+            text.push_str(&format!(" runs {}{place}", argv.join(" ")));
+        }
         Work::Builtin(name) => text.push_str(&format!(" (built in: {name})")),
         Work::Choose => {
             let names: Vec<_> = step.alternatives.iter().map(|choice| choice.provisioner.as_str()).collect();

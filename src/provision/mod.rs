@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 mod cache;
 mod diversions;
 mod download;
+mod enter;
 mod failure;
 mod files;
 mod guard;
@@ -26,8 +27,11 @@ use crate::stop::Stop;
 
 use run::{in_folder, parse_package, program_of, run_of, show};
 
+pub use enter::{entry as inside, has_programs};
+
 /// This room's functions that run inside: what [`crate::sandbox::entry`] must be told of.
-pub const BUILTINS: &[Builtin] = &[("files", files::run), (PUT, guard::put), (TAKE_BACK, guard::take_back)];
+pub const BUILTINS: &[Builtin] =
+    &[("files", files::run), (PUT, guard::put), (TAKE_BACK, guard::take_back), (enter::SERVE, enter::serve)];
 
 const PUT: &str = "provision-put";
 const TAKE_BACK: &str = "provision-take-back";
@@ -185,6 +189,11 @@ impl<'a> Provisioning<'a> {
         })
     }
 
+    /// Where the socket of a step on the builder is.
+    fn door(&self) -> PathBuf {
+        self.work.join(format!("step-{}-door", self.state().steps))
+    }
+
     async fn stage(&self, step: &StepPlan) -> Result<stage::Staged> {
         let number = {
             let mut state = self.state();
@@ -243,7 +252,10 @@ impl<'a> Provisioning<'a> {
             ear.hear(text);
             self.reporter.line(&step.name, text);
         };
-        let outcome = self.sandbox.run(&run, self.stop, &mut line).await;
+        let outcome = match step.host {
+            true => enter::run(self.sandbox, &run, &self.door(), self.stop, &mut line).await,
+            false => self.sandbox.run(&run, self.stop, &mut line).await,
+        };
         self.state().inside += began.elapsed();
         let outcome = outcome.map_err(|error| failure::of_run(error, kind, what))?;
         if outcome != Outcome::Exited(0) {

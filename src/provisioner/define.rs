@@ -5,10 +5,11 @@ use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::definition::{Choice, Definition, Param, ParamType, PathKind, Runs, TemporaryFile};
+use super::ScriptFile;
+use super::around::{caches, hints, programs, temporary};
+use super::definition::{Choice, Definition, Param, ParamType, PathKind, Runs};
 use super::schema::{one_of, params, unknown_parameter};
-use super::{CacheFind, CacheUse, Hint, ScriptFile};
-use crate::recipe::reader::{Complaints, Table, environment, inside_path, listed, shown};
+use crate::recipe::reader::{Complaints, Table, environment, listed, shown};
 use crate::recipe::{Complaint, Source, Spanned};
 
 /// What this program can do itself, for `[run] builtin`.
@@ -50,16 +51,26 @@ fn definition(
         }
         _ => {}
     }
-    if let Some(place) = one_of("where", &["inside", "host"], &mut top, complaints)
-        && place.value == "host"
-    {
-        complaints.push(Complaint::new("`where = \"host\"` is reserved and can't be used yet", place.span));
-    }
+    let place = one_of("where", &["inside", "host"], &mut top, complaints);
+    let host = place.is_some_and(|place| place.value == "host");
+    let programs = programs(host, &mut top, complaints);
     let params = params(&mut top, complaints);
     let at_least_one = groups(&mut top, &params, complaints);
     let choices = choices(&mut top, complaints);
     if !choices.is_empty() {
-        for key in ["run", "env", "file", "cache", "hint", "package", "network", "suppress_sync", "timeout"] {
+        for key in [
+            "run",
+            "where",
+            "programs",
+            "env",
+            "file",
+            "cache",
+            "hint",
+            "package",
+            "network",
+            "suppress_sync",
+            "timeout",
+        ] {
             if let Some((name, _)) = top.entry(key) {
                 complaints.push(
                     Complaint::new(format!("`{key}` can't stand beside [[choose]]"), name.span.clone())
@@ -71,7 +82,12 @@ fn definition(
     let runs = match top.entry("run") {
         Some((_, value)) => {
             let table = Table::of("[run]", value, complaints);
-            table.and_then(|table| runs(table, &files, &params, complaints))
+            let runs = table.and_then(|table| runs(table, &files, &params, complaints));
+            if host && let Some(Runs::Builtin(_)) = runs {
+                complaints
+                    .push(Complaint::new("a `builtin` does not run on the builder", value.span.clone()));
+            }
+            runs
         }
         None if choices.is_empty() => {
             complaints.missing(
@@ -87,6 +103,15 @@ fn definition(
     let timeout = top.duration("timeout", complaints).map(|timeout| timeout.value);
     let env = environment(&mut top, complaints);
     let temporary = temporary(&mut top, &files, complaints);
+    if host && let Some((key, _)) = top.entry("cache") {
+        complaints.push(
+            Complaint::new(
+                "[[cache]] is for what runs inside, and this runs on the builder",
+                key.span.clone(),
+            )
+            .help("a program of the builder has the builder's own folders"),
+        );
+    }
     let caches = caches(&mut top, complaints);
     let hints = hints(&mut top, complaints);
     let package_query = top.table("package", complaints).and_then(|mut table| {
@@ -99,6 +124,8 @@ fn definition(
         name: name.to_owned(),
         origin: origin.to_owned(),
         summary: summary?.value,
+        host,
+        programs,
         network: network.map_or_else(|| "host".to_owned(), |network| network.value),
         suppress_sync,
         timeout,
@@ -279,102 +306,13 @@ fn command(
     Some(words.into_iter().map(|word| word.value).collect())
 }
 
-fn no_such_file(name: &Spanned<String>) -> Complaint {
+pub(super) fn no_such_file(name: &Spanned<String>) -> Complaint {
     let message = format!("the provisioner's folder has no file {}", shown(&name.value));
     Complaint::new(message, name.span.clone())
 }
 
 /// The folder's file that a path relative to it names.
-fn file_of<'f>(path: &str, files: &'f [ScriptFile]) -> Option<&'f ScriptFile> {
+pub(super) fn file_of<'f>(path: &str, files: &'f [ScriptFile]) -> Option<&'f ScriptFile> {
     let plain: PathBuf = Path::new(path).components().filter(|part| *part != Component::CurDir).collect();
     files.iter().find(|file| file.path == plain)
-}
-
-fn temporary(top: &mut Table, files: &[ScriptFile], complaints: &mut Complaints) -> Vec<TemporaryFile> {
-    let mut temporary = Vec::new();
-    for mut table in top.tables("file", complaints) {
-        let path = table.string("path", complaints).filter(|path| inside_path("`path`", path, complaints));
-        let source = table.string("source", complaints);
-        let found = source.as_ref().and_then(|source| {
-            let found = file_of(&source.value, files);
-            if found.is_none() {
-                complaints.push(no_such_file(source));
-            }
-            found
-        });
-        let mode = table.string("mode", complaints).map_or(Some(0o644), |mode| {
-            let bits = u32::from_str_radix(&mode.value, 8).ok().filter(|bits| *bits <= 0o7777);
-            if bits.is_none() {
-                complaints.push(Complaint::new("`mode` must be octal, such as \"0644\"", mode.span.clone()));
-            }
-            bits
-        });
-        for key in ["path", "source"] {
-            if table.get(key).is_none() {
-                complaints.missing(Complaint::new(format!("[[file]] needs its `{key}`"), table.span.clone()));
-            }
-        }
-        table.finish(complaints);
-        if let (Some(path), Some(found), Some(mode)) = (path, found, mode) {
-            temporary.push(TemporaryFile { path: path.value.into(), source: found.path.clone(), mode });
-        }
-    }
-    temporary
-}
-
-fn caches(top: &mut Table, complaints: &mut Complaints) -> Vec<CacheUse> {
-    let mut caches = Vec::new();
-    for mut table in top.tables("cache", complaints) {
-        let name = table.string("name", complaints);
-        if let Some(name) = &name
-            && !is_word(&name.value, '-')
-        {
-            complaints.push(
-                Complaint::new(format!("`{}` is no name of a cache", shown(&name.value)), name.span.clone())
-                    .help("lower-case letters, digits and `-`, a letter first"),
-            );
-        }
-        let path = table.string("path", complaints).filter(|path| inside_path("`path`", path, complaints));
-        let find = match one_of("find", &["name", "digest"], &mut table, complaints) {
-            Some(find) if find.value == "digest" => CacheFind::Digest,
-            _ => CacheFind::Name,
-        };
-        for key in ["name", "path"] {
-            if table.get(key).is_none() {
-                complaints
-                    .missing(Complaint::new(format!("[[cache]] needs its `{key}`"), table.span.clone()));
-            }
-        }
-        table.finish(complaints);
-        if let (Some(name), Some(path)) = (name, path) {
-            caches.push(CacheUse { name: name.value, path: path.value.into(), find });
-        }
-    }
-    caches
-}
-
-fn hints(top: &mut Table, complaints: &mut Complaints) -> Vec<Hint> {
-    let mut hints = Vec::new();
-    for mut table in top.tables("hint", complaints) {
-        let mut text = |key| {
-            let text = table.string(key, complaints);
-            match &text {
-                Some(text) if text.value.is_empty() => {
-                    complaints.push(Complaint::new(format!("`{key}` is empty"), text.span.clone()));
-                }
-                None if table.get(key).is_none() => {
-                    complaints
-                        .missing(Complaint::new(format!("[[hint]] needs its `{key}`"), table.span.clone()));
-                }
-                _ => {}
-            }
-            text
-        };
-        let (find, say) = (text("find"), text("say"));
-        table.finish(complaints);
-        if let (Some(find), Some(say)) = (find, say) {
-            hints.push(Hint { find: find.value, say: say.value });
-        }
-    }
-    hints
 }

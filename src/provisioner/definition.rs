@@ -14,6 +14,10 @@ pub struct Definition {
     pub origin: String,
     /// What it does, one line.
     pub summary: String,
+    /// It runs on the builder, with a way into the sandbox.
+    pub host: bool,
+    /// Programs that it needs on the builder, each with what to do where it is missing.
+    pub programs: BTreeMap<String, String>,
     /// `host` or `none`, where a step doesn't say.
     pub network: String,
     /// Suppress fsync and its kin, where a step doesn't say.

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+mod around;
 mod check;
 mod define;
 mod definition;

@@ -254,6 +254,8 @@ impl Settler<'_> {
             staged,
             temporary: definition.temporary.clone(),
             caches: definition.caches.clone(),
+            host: definition.host,
+            programs: definition.programs.clone(),
             network: step.network.clone().unwrap_or_else(|| definition.network.clone()),
             suppress_sync: step.suppress_sync.unwrap_or(definition.suppress_sync),
             rights: step.rights,

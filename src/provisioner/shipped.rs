@@ -14,6 +14,9 @@ macro_rules! embedded {
 /// it against the folder.
 #[rustfmt::skip]
 const FILES: &[(&str, u32, &[u8])] = embedded! {
+    0o644 "ansible/connection/bakehouse.py"
+    0o644 "ansible/provisioner.toml"
+    0o755 "ansible/run"
     0o644 "apt/apt.conf"
     0o644 "apt/provisioner.toml"
     0o755 "apt/query"

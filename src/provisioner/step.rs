@@ -106,6 +106,10 @@ pub struct StepPlan {
     pub temporary: Vec<TemporaryFile>,
     /// Caches shared across bakes.
     pub caches: Vec<CacheUse>,
+    /// It runs on the builder, with a way into the sandbox.
+    pub host: bool,
+    /// Programs that it needs on the builder, each with what to do where it is missing.
+    pub programs: BTreeMap<String, String>,
     /// `host` or `none`.
     pub network: String,
     /// Suppress fsync and its kin.

@@ -285,7 +285,7 @@ fn a_version_needs_a_package() {
 fn every_shipped_provisioner_is_right() {
     let library = Library::of(Vec::new());
     let names = library.names();
-    assert_eq!(names, ["apt", "dnf", "files", "package", "script"]);
+    assert_eq!(names, ["ansible", "apt", "dnf", "files", "package", "script"]);
     for name in names {
         let definition = library.find(&name).unwrap_or_else(|error| panic!("{name}: {error:?}"));
         assert_eq!(definition.origin, "shipped");
@@ -319,6 +319,22 @@ fn the_shipped_provisioners_take_a_whole_recipe() {
     assert!(steps[0].alternatives[0].step.is_some() && steps[0].alternatives[1].step.is_none());
     assert_eq!(steps[1].work, Work::Builtin("files".to_owned()));
     assert!(!steps[3].may_tell_package(), "an upgrade installs no main package");
+}
+
+#[test]
+fn a_step_on_the_builder_says_what_it_needs_there() {
+    let (_folder, library) = library();
+    let steps = settle_with("[[step]]\nuse = \"ansible\"\nroles = [\"web\"]\n", &library).unwrap();
+    assert!(steps[0].host && steps[0].programs["ansible-playbook"].contains("ansible-core"));
+    let complaints = define(
+        "summary = \"x\"\nwhere = \"host\"\n[run]\nbuiltin = \"files\"\n[[cache]]\nname = \"a\"\npath = \"/a\"\n",
+    )
+    .unwrap_err();
+    assert!(complaints.contains("a `builtin` does not run on the builder"), "{complaints}");
+    assert!(complaints.contains("[[cache]] is for what runs inside"), "{complaints}");
+    let complaints =
+        define("summary = \"x\"\n[programs]\na = \"x\"\n[run]\ncommand = [\"true\"]\n").unwrap_err();
+    assert!(complaints.contains("[programs] are the builder's"), "{complaints}");
 }
 
 #[test]

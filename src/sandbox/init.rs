@@ -19,7 +19,7 @@ use nix::unistd::{ForkResult, Pid, setgroups, sethostname, setsid};
 
 use super::cgroup::Cgroup;
 use super::wire::{self, Failed, Message, Spec};
-use super::{Builtin, Network, caps, egress, payload, root, seccomp, terminal};
+use super::{Builtin, Network, caps, egress, outside, payload, root, seccomp, terminal};
 use crate::error::Kind;
 use crate::sys;
 
@@ -57,27 +57,35 @@ fn run(
     setsid().context("starting a session")?;
     umask(Mode::from_bits_truncate(0o022));
     let run = &spec.run;
-    let mut namespaces = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWCGROUP;
+    let mut namespaces = CloneFlags::CLONE_NEWNS;
+    if !run.outside {
+        namespaces |= CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWCGROUP;
+    }
     match run.network {
         Network::Host => egress::verify()?,
         Network::None => namespaces |= CloneFlags::CLONE_NEWNET,
     }
     unshare(namespaces).context("unsharing namespaces")?;
-    // A name that every image can resolve, and that gives nothing of the builder away to what is installed.
-    sethostname("localhost").context("setting the host name")?;
+    if !run.outside {
+        // A name that every image can resolve, and that gives nothing of the builder away to what is installed.
+        sethostname("localhost").context("setting the host name")?;
+    }
     if run.network == Network::None {
         sys::net::loopback_up().context("setting up the loopback interface")?;
     }
-    root::enter(spec, resolver)?;
+    match run.outside {
+        true => outside::enter(spec)?,
+        false => root::enter(spec, resolver)?,
+    }
 
     let terminal = if run.interactive { Some(terminal::open()?) } else { None };
     if let Some(terminal) = &terminal {
         wire::send_terminal(control, terminal.master.as_fd())?;
     }
-    confine(spec)?;
+    match run.outside {
+        true => payload::set_limits()?,
+        false => confine(spec)?,
+    }
     let program = match sys::process::fork().context("forking for the program")? {
         ForkResult::Child => payload::main(control, spec, terminal, builtins),
         ForkResult::Parent { child } => child,

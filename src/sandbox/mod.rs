@@ -17,6 +17,7 @@ mod egress;
 mod host;
 mod init;
 mod lines;
+mod outside;
 mod own;
 mod payload;
 mod placeholder;
@@ -32,7 +33,9 @@ mod terminal;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -43,6 +46,8 @@ pub use caps::KEPT as KEPT_CAPABILITIES;
 pub use cgroup::sweep;
 pub use egress::{REFUSED_V4, REFUSED_V6};
 pub use host::{Wall, walls};
+pub use outside::OWN as OUTSIDE_OWN;
+pub use payload::{DEFAULT_PATH, environment};
 pub use self_test::self_test;
 
 /// The hidden word by which this binary is executed again.
@@ -104,6 +109,12 @@ pub struct Run {
     pub mounts: bool,
     /// Limits on memory, processes and processor time; none by default.
     pub limits: Limits,
+    /// The program's standard input; nothing where left out. Not of an interactive run.
+    #[serde(skip)]
+    pub input: Option<Arc<OwnedFd>>,
+    /// It runs on the builder itself, not in the root: with all that the builder's root user may and sees, but for
+    /// the root. It ends as every run does, all of it, and has the run's environment, network and limits.
+    pub outside: bool,
 }
 
 /// Limits of a run, kept by its cgroup (version 2).
@@ -118,8 +129,8 @@ pub struct Limits {
 }
 
 impl Run {
-    /// A run of `program` with the defaults: no environment, no binds, the builder's network, sync real, no
-    /// terminal, no timeout, no devices, no limits.
+    /// A run of `program` in the root with the defaults: no environment, no binds, the builder's network, sync
+    /// real, no terminal, no timeout, no devices, no limits, no input.
     pub fn new(program: Program) -> Self {
         Self {
             program,
@@ -133,6 +144,8 @@ impl Run {
             devices: Vec::new(),
             mounts: false,
             limits: Limits::default(),
+            input: None,
+            outside: false,
         }
     }
 }

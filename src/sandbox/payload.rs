@@ -1,5 +1,6 @@
 //! Process 2: becomes the program, or is the builtin.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::Write as _;
@@ -19,7 +20,7 @@ use crate::error::{Failure, Kind};
 use crate::sys;
 
 /// PATH where the run sets none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs the program in this process.
 pub(super) fn main(control: &UnixStream, spec: &Spec, terminal: Option<Terminal>, builtins: &[Builtin]) -> ! {
@@ -36,7 +37,7 @@ fn run(spec: &Spec, terminal: Option<Terminal>, builtins: &[Builtin]) -> Result<
     setsid().context("starting a session")?;
     match terminal {
         Some(terminal) => terminal.become_standard()?,
-        None => own_streams()?,
+        None => own_streams(spec)?,
     }
     sys::process::default_signals().context("resetting signals")?;
     let cwd = spec.run.cwd.as_deref().unwrap_or(std::path::Path::new("/"));
@@ -58,10 +59,13 @@ fn run(spec: &Spec, terminal: Option<Terminal>, builtins: &[Builtin]) -> Result<
 }
 
 /// Makes the standard streams fit to be handed to a stranger.
-fn own_streams() -> Result<()> {
+fn own_streams(spec: &Spec) -> Result<()> {
     // What was inherited is the builder's /dev/null itself: root could change its mode through the descriptor.
     let null = File::open("/dev/null").context("opening /dev/null")?;
-    nix::unistd::dup2_stdin(&null).context("reading from /dev/null")?;
+    match &spec.run.input {
+        Some(input) => nix::unistd::dup2_stdin(input).context("reading its input")?,
+        None => nix::unistd::dup2_stdin(&null).context("reading from /dev/null")?,
+    }
     // So that `> /dev/stderr` works for another user too: opening it asks for the pipe's permission.
     let mode = Mode::from_bits_truncate(0o622);
     fchmod(std::io::stdout(), mode)
@@ -88,7 +92,7 @@ fn execute(spec: &Spec, argv: &[String]) -> Result<()> {
     let Some(program) = argv.first().filter(|program| !program.is_empty()) else {
         bail!("no program is named");
     };
-    let environment = environment(spec);
+    let environment = environment(&spec.run.env);
     let c_string = |text: &str| CString::new(text).with_context(|| format!("{text:?} holds a NUL byte"));
     let arguments = argv.iter().map(|word| c_string(word)).collect::<Result<Vec<_>>>()?;
     let variables = environment
@@ -135,15 +139,16 @@ fn execute(spec: &Spec, argv: &[String]) -> Result<()> {
         );
     }
     let searched = if program.contains('/') { String::new() } else { format!(" in {path}") };
-    bail!(
-        Failure::new(Kind::Step, format!("the image has no program {program}{searched}"))
-            .hint("install the package that holds it in an earlier step")
-    )
+    let (who, hint) = match spec.run.outside {
+        true => ("this builder", "install the package that holds it on the builder"),
+        false => ("the image", "install the package that holds it in an earlier step"),
+    };
+    bail!(Failure::new(Kind::Step, format!("{who} has no program {program}{searched}")).hint(hint))
 }
 
 /// The whole environment, sorted: the run's, and the sandbox's own where the run sets nothing.
-fn environment(spec: &Spec) -> Vec<(String, String)> {
-    let mut all = spec.run.env.clone();
+pub fn environment(of_run: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let mut all = of_run.clone();
     let defaults = [("PATH", DEFAULT_PATH), ("HOME", "/root"), ("LANG", "C.UTF-8"), ("TERM", "dumb")];
     for (name, value) in defaults {
         all.entry(name.to_owned()).or_insert_with(|| value.to_owned());

@@ -111,7 +111,7 @@ fn own_tmpfs(root: &mut Root, path: &str, mode: &std::ffi::CStr) -> Result<Owned
 }
 
 /// A copy of the mount at a bind's source, attached nowhere.
-fn source(bind: &Bind) -> Result<OwnedFd> {
+pub(super) fn source(bind: &Bind) -> Result<OwnedFd> {
     let from = bind.source.display();
     let place = open(&bind.source, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .with_context(|| format!("opening {from}, which is to be seen inside"))?;
@@ -122,7 +122,7 @@ fn source(bind: &Bind) -> Result<OwnedFd> {
     Ok(mount)
 }
 
-fn attach_bind(root: &Root, bind: &Bind, mount: &OwnedFd) -> Result<()> {
+pub(super) fn attach_bind(root: &Root, bind: &Bind, mount: &OwnedFd) -> Result<()> {
     let is_folder = is_folder(mount.as_fd())?;
     let missing = || {
         Failure::new(Kind::Step, format!("{} does not exist in the root", bind.target.display()))

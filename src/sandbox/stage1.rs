@@ -66,16 +66,19 @@ fn supervise(control: &UnixStream, builtins: &[Builtin]) -> Result<()> {
         return Err(errno).context("leaving the caller's keyring");
     }
     let resolver = match spec.run.network {
-        Network::Host => builders_resolver()?,
-        Network::None => None,
+        Network::Host if !spec.run.outside => builders_resolver()?,
+        _ => None,
     };
     let cgroup = Cgroup::make(&spec.run.limits)?;
     if spec.run.network == Network::Host {
         egress::guard(cgroup.as_ref())?;
     }
-    let placeholders = Placeholders::make(&spec.root, resolver.is_some())?;
+    let placeholders = match spec.run.outside {
+        true => None,
+        false => Some(Placeholders::make(&spec.root, resolver.is_some())?),
+    };
     let result = run_init(control, &spec, resolver.as_deref(), cgroup.as_ref(), builtins);
-    let removed = placeholders.remove();
+    let removed = placeholders.map_or(Ok(()), Placeholders::remove);
     let ended = cgroup.map_or(Ok(()), Cgroup::finish);
     result.and(removed).and(ended)
 }

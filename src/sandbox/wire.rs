@@ -8,6 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -105,14 +106,15 @@ impl Message {
     }
 }
 
-/// Sends the spec.
+/// Sends the spec, and the program's input along with it.
 pub(super) fn send_spec(socket: &UnixStream, spec: &Spec) -> Result<()> {
-    send(socket, SPEC, &serde_json::to_vec(spec)?).context("telling the sandbox what to run")
+    let input = spec.run.input.as_ref().map(|input| input.as_fd());
+    send(socket, SPEC, &serde_json::to_vec(spec)?, input).context("telling the sandbox what to run")
 }
 
 /// Sends a message.
 pub(super) fn send_message(socket: &UnixStream, message: &Message) -> Result<()> {
-    send(socket, MESSAGE, &serde_json::to_vec(message)?).context("telling the sandbox's outcome")
+    send(socket, MESSAGE, &serde_json::to_vec(message)?, None).context("telling the sandbox's outcome")
 }
 
 /// Sends the terminal.
@@ -129,9 +131,13 @@ pub(super) fn send_terminal(socket: &UnixStream, terminal: BorrowedFd<'_>) -> Re
     Ok(())
 }
 
-fn send(socket: &UnixStream, tag: u8, body: &[u8]) -> Result<()> {
+/// A descriptor goes along with the tag.
+fn send(socket: &UnixStream, tag: u8, body: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
     let mut frame = Vec::with_capacity(body.len() + 9);
-    frame.push(tag);
+    match fd {
+        Some(_) => drop(sys::net::send_with_fd(socket.as_fd(), &[tag], fd)?),
+        None => frame.push(tag),
+    }
     frame.extend_from_slice(&(body.len() as u64).to_le_bytes());
     frame.extend_from_slice(body);
     let mut socket = socket;
@@ -156,8 +162,10 @@ pub(super) fn receive(socket: &UnixStream) -> Result<Received> {
     let mut body = vec![0; usize::try_from(length)?];
     socket.read_exact(&mut body).context("reading a frame")?;
     match (tag, fd) {
-        ([SPEC], _) => {
-            Ok(Received::Spec(Box::new(serde_json::from_slice(&body).context("reading the spec")?)))
+        ([SPEC], fd) => {
+            let mut spec: Spec = serde_json::from_slice(&body).context("reading the spec")?;
+            spec.run.input = fd.map(Arc::new);
+            Ok(Received::Spec(Box::new(spec)))
         }
         ([MESSAGE], _) => {
             Ok(Received::Message(serde_json::from_slice(&body).context("reading the outcome")?))

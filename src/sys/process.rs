@@ -212,6 +212,16 @@ pub fn default_signals() -> nix::Result<()> {
     nix::sys::signal::SigSet::empty().thread_set_mask()
 }
 
+/// Has a write to a pipe that nobody reads answered with an error, and no signal. Programs that the standard
+/// library starts have the default again.
+pub fn ignore_broken_pipes() -> nix::Result<()> {
+    // SAFETY: SIG_IGN is no function.
+    match unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) } {
+        libc::SIG_ERR => Err(Errno::last()),
+        _ => Ok(()),
+    }
+}
+
 /// Makes the terminal the controlling one of this process, a session's leader.
 pub fn take_terminal(terminal: BorrowedFd<'_>) -> nix::Result<()> {
     // SAFETY: a plain number.

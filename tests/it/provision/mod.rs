@@ -15,10 +15,12 @@ use tempfile::TempDir;
 
 use crate::support::host::has;
 
+mod ansible;
 mod apt;
 mod dnf;
 mod files;
 mod guard;
+mod host;
 mod own;
 mod zypper;
 

@@ -13,6 +13,11 @@ pub fn debian() -> TempDir {
     copy("debian-12", &[])
 }
 
+/// The same with these packages too, under a name of its own.
+pub fn debian_with(name: &str, packages: &str) -> TempDir {
+    copy(&format!("debian-12-{name}"), &[&format!("--include={packages}")])
+}
+
 /// The same with rpm and dnf, and an os-release that says so: what an RPM distribution's root is to provisioners.
 pub fn rpm() -> TempDir {
     let root = copy("debian-12-rpm", &["--include=rpm,dnf"]);
