@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::error::{Failure, Kind};
-use crate::recipe::{DiskSpec, HygieneSpec};
+use crate::recipe::{DiskSpec, HygieneSpec, Variables};
 
 mod base;
 mod describe;
@@ -197,8 +197,12 @@ pub struct Plan {
     pub disk: DiskPlan,
     /// The image it registers.
     pub image: ImagePlan,
-    /// SHA-256 of the recipe and of every local file that it names, hexadecimal.
+    /// SHA-256 of the recipe, its variables and every local file that it names, hexadecimal.
     pub recipe_digest: String,
+    /// The recipe's environment (`[env.NAME]`) that was chosen.
+    pub environment: Option<String>,
+    /// The recipe's variables.
+    pub variables: Variables,
     /// The steps, in order.
     pub steps: Vec<crate::provisioner::StepPlan>,
     /// The checks, in order.

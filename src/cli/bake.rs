@@ -57,6 +57,9 @@ pub struct Args {
     /// Which base.
     #[command(flatten)]
     pub base: BaseArgs,
+    /// Variables and the environment.
+    #[command(flatten)]
+    pub flags: super::inputs::RecipeFlags,
 }
 
 /// Runs it.

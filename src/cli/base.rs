@@ -78,7 +78,7 @@ impl BaseArgs {
         self.narrow(&mut selector)?;
         if selector != recipe.base.value {
             let line = one_line(&OneLine { base: selector, packages: Vec::new(), name: None });
-            recipe.base = validate::check(line, Path::new("."), downloads)?.recipe.base;
+            recipe.base = validate::check(line, Path::new("."), downloads, &recipe::Inputs::default())?.recipe.base;
         }
         if let BaseSelector::Device { path, .. } = &mut recipe.base.value {
             let whole = folder.join(&path);

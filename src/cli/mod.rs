@@ -18,6 +18,7 @@ pub mod deadlines;
 pub mod doctor;
 pub mod gc;
 pub mod images;
+pub mod inputs;
 pub mod local;
 pub mod order;
 pub mod settings;

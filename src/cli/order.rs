@@ -13,7 +13,7 @@ use crate::cloud::Cloud;
 use crate::error::{Failure, Kind};
 use crate::plan::{BakeId, Facts, NamePlan, Plan, make, name_taken};
 use crate::provisioner::StepPlan;
-use crate::recipe::{self, OneLine, Recipe};
+use crate::recipe::{self, Inputs, OneLine, Recipe};
 
 /// A recipe that is good, with its steps settled against their provisioners.
 pub struct Order(Read);
@@ -25,15 +25,16 @@ impl Order {
         let mut read = match (&args.base.base, args.what.as_slice()) {
             (_, [path]) if is_recipe(path) => {
                 let path = Path::new(path);
-                let mut read = validate::read(path, &downloads)?;
+                let mut read = args.flags.read(path, &downloads)?;
                 let folder = path.parent().unwrap_or(Path::new(""));
                 args.base.lay_over(&mut read.recipe, folder, &downloads)?;
                 read
             }
             (Some(base), what) if !what.iter().any(|word| is_recipe(word)) => {
+                args.flags.refuse()?;
                 let (base, packages) = (args.base.selector(base)?, what.to_vec());
                 let line = recipe::one_line(&OneLine { base, packages, name: args.name.clone() });
-                validate::check(line, Path::new("."), &downloads)?
+                validate::check(line, Path::new("."), &downloads, &Inputs::default())?
             }
             _ => {
                 let hint = "either `bakehouse bake RECIPE.toml` or `bakehouse bake --base BASE PACKAGE...`";
@@ -80,9 +81,17 @@ impl Order {
 
     /// SHA-256 over the recipe's text, each provisioner's digest and each local file that a step names.
     fn digest(&self) -> Result<String> {
-        let Read { source, settled, .. } = &self.0;
+        let Read { source, settled, recipe } = &self.0;
         let mut hash = Sha256::new();
         hash.update(&source.text);
+        // Lengths first, so that no two lots of variables are one text.
+        if let Some(word) = &recipe.environment {
+            hash.update(format!("env {} {word}", word.len()));
+        }
+        for (name, variable) in &recipe.variables.0 {
+            let value = variable.value.to_string();
+            hash.update(format!("var {name} {} {value}", value.len()));
+        }
         for step in settled.steps.iter().chain(&settled.checks) {
             hash.update(&step.digest);
             for staged in step.all_staged() {
@@ -107,12 +116,18 @@ fn is_recipe(word: &str) -> bool {
 /// Flags over the recipe.
 fn lay_over(recipe: &mut Recipe, args: &Args) -> Result<()> {
     let usage = |message: String| Failure::new(Kind::Usage, message);
+    let variables = recipe.variables.clone();
+    let filled = |flag: &str, text: &str| {
+        variables.fill_template(text).map_err(|why| {
+            usage(format!("{flag} {text}: {why}")).hint("[vars] of the recipe declares variables")
+        })
+    };
     let spanned = |value: &str| recipe::Spanned { value: value.to_owned(), span: 0..0 };
     if let Some(name) = &args.name {
-        recipe.image.name = spanned(name);
+        recipe.image.name = spanned(&filled("--name", name)?);
     }
     if let Some(description) = &args.description {
-        recipe.image.description = Some(spanned(description));
+        recipe.image.description = Some(spanned(&filled("--description", description)?));
     }
     for tag in &args.tags {
         let Some((key, value)) = tag.split_once('=') else {
@@ -121,7 +136,8 @@ fn lay_over(recipe: &mut Recipe, args: &Args) -> Result<()> {
         if let Some(why) = recipe::wrong_tag(key) {
             bail!(usage(format!("--tag {tag}: {why}")).hint("give another key"));
         }
-        recipe.image.tags.insert(key.to_owned(), spanned(value));
+        let value = filled("--tag", value)?;
+        recipe.image.tags.insert(key.to_owned(), spanned(&value));
     }
     if let Some(size) = &args.size {
         recipe.disk.size = Some(

@@ -7,13 +7,18 @@ use anyhow::{Context as _, Result};
 
 use crate::error::{Failure, Kind};
 use crate::provisioner::{Builder, FileFacts, Library, Settled, check_recipe};
-use crate::recipe::{Look, Recipe, Source, render, source_from_bytes};
+use crate::recipe::{Inputs, Look, Recipe, Source, render, source_from_bytes, vars};
+
+use super::inputs::RecipeFlags;
 
 /// `bakehouse validate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The recipe
     pub recipe: PathBuf,
+    /// Variables and the environment.
+    #[command(flatten)]
+    pub flags: RecipeFlags,
 }
 
 /// A recipe that is good, with what its steps came to.
@@ -33,7 +38,8 @@ pub struct Read {
 /// [`Kind::Recipe`] where it isn't.
 pub fn run(args: &Args) -> Result<()> {
     // Where downloads would be is of no interest here: nothing is fetched.
-    let read = read(&args.recipe, Path::new("/var/cache/bakehouse/downloads"))?;
+    let inputs = Inputs { check_all: true, ..args.flags.inputs()? };
+    let read = read(&args.recipe, Path::new("/var/cache/bakehouse/downloads"), &inputs)?;
     let count = |number: usize, word: &str| match number {
         1 => format!("1 {word}"),
         number => format!("{number} {word}s"),
@@ -49,7 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
 ///
 /// # Errors
 /// [`Kind::Recipe`] where the file can't be read, or anything is wrong.
-pub fn read(path: &Path, downloads: &Path) -> Result<Read> {
+pub fn read(path: &Path, downloads: &Path, inputs: &Inputs) -> Result<Read> {
     let name = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|error| {
         let folder = path.is_dir();
@@ -58,17 +64,17 @@ pub fn read(path: &Path, downloads: &Path) -> Result<Read> {
     })?;
     let source = source_from_bytes(&name, &bytes)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    check(source, folder, downloads)
+    check(source, folder, downloads, inputs)
 }
 
 /// Checks a recipe's text; relative paths in it are below `folder`.
 ///
 /// # Errors
 /// As [`read`].
-pub fn check(source: Source, folder: &Path, downloads: &Path) -> Result<Read> {
+pub fn check(source: Source, folder: &Path, downloads: &Path, inputs: &Inputs) -> Result<Read> {
     let folder = std::path::absolute(folder).with_context(|| format!("finding {}", folder.display()))?;
     let builder = Builder { recipe_folder: &folder, downloads, facts: &facts };
-    let wrong = match check_recipe(&source, &Library::open(&folder), builder) {
+    let wrong = match check_recipe(&source, &Library::open(&folder), builder, inputs) {
         Ok((recipe, settled)) => return Ok(Read { source, recipe, settled }),
         Err(wrong) => wrong,
     };
@@ -76,9 +82,13 @@ pub fn check(source: Source, folder: &Path, downloads: &Path) -> Result<Read> {
     let shown: Vec<String> = wrong.iter().map(|one| render(&one.complaints, &one.source, look)).collect();
     let mut stderr = std::io::stderr().lock();
     write!(stderr, "{}", shown.join("\n")).context("writing to standard error")?;
-    Err(Failure::new(Kind::Recipe, format!("{} is not good", source.name))
-        .hint("mend what is underlined above; nothing was touched")
-        .into())
+    // Where the recipe itself is good, what was typed is not.
+    let typed = |name: &str| matches!(name, vars::COMMAND_LINE | vars::AMBIENT);
+    let (kind, message) = match wrong.iter().all(|one| typed(&one.source.name)) {
+        true => (Kind::Usage, format!("{} can't be read with what was given", source.name)),
+        false => (Kind::Recipe, format!("{} is not good", source.name)),
+    };
+    Err(Failure::new(kind, message).hint("mend what is underlined above; nothing was touched").into())
 }
 
 /// What is at a path on this host. Links are followed, as staging does.
@@ -120,11 +130,15 @@ mod tests {
             "summary = \"x\"\nparams.file.type = \"path\"\nrun.command = [\"true\"]\n",
         );
         let downloads = Path::new("/nowhere");
-        assert_eq!(kind_of(&read(&recipe, downloads).unwrap_err()), Kind::Recipe, "the file is missing");
+        assert_eq!(
+            kind_of(&read(&recipe, downloads, &Inputs::default()).unwrap_err()),
+            Kind::Recipe,
+            "the file is missing"
+        );
         put("there", "");
-        let good = read(&recipe, downloads).unwrap();
+        let good = read(&recipe, downloads, &Inputs::default()).unwrap();
         assert_eq!(good.settled.steps[0].staged[0].from, folder.path().join("there"));
-        run(&Args { recipe }).unwrap();
+        run(&Args { recipe, flags: RecipeFlags::default() }).unwrap();
     }
 
     #[test]
@@ -133,7 +147,7 @@ mod tests {
         let latin = folder.path().join("latin.toml");
         std::fs::write(&latin, b"[image]\nname = \"w\xe9b\"\n").unwrap();
         for path in [folder.path().to_owned(), folder.path().join("gone.toml"), latin] {
-            let error = run(&Args { recipe: path }).unwrap_err();
+            let error = run(&Args { recipe: path, flags: RecipeFlags::default() }).unwrap_err();
             assert_eq!(kind_of(&error), Kind::Recipe, "{error:#}");
         }
     }

@@ -40,6 +40,12 @@ impl Plan {
             }
         }
         row("recipe", &format!("sha256 {}", self.recipe_digest));
+        if let Some(name) = &self.environment {
+            row("environment", name);
+        }
+        for (name, variable) in &self.variables.0 {
+            row("var", &format!("{name} = {} ({})", variable.value, variable.from));
+        }
         for (number, step) in self.steps.iter().enumerate() {
             row(&format!("step {}", number + 1), &describe_step(step));
         }

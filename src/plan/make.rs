@@ -130,6 +130,7 @@ pub fn make(
     let image = ImagePlan { name, description, tags, open_tags, open_description, arch: base.arch };
     let hygiene = recipe.hygiene.clone();
     let (base_age, warnings) = (base.age(now), super::base::warnings(recipe, &base, now));
+    let (environment, variables) = (recipe.environment.clone(), recipe.variables.clone());
     Ok(Plan {
         bake,
         place,
@@ -139,6 +140,8 @@ pub fn make(
         disk,
         image,
         recipe_digest: digest,
+        environment,
+        variables,
         steps,
         checks,
         hygiene,

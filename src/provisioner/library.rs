@@ -7,16 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use super::{Definition, ScriptFile, define::is_word, shipped};
-use crate::recipe::{Complaint, Source, source_from_bytes};
-
-/// Complaints about one text.
-#[derive(Debug, Clone)]
-pub struct Complained {
-    /// The text.
-    pub source: Source,
-    /// What is wrong with it.
-    pub complaints: Vec<Complaint>,
-}
+use crate::recipe::{Complained, source_from_bytes};
 
 /// Why there is no such provisioner.
 #[derive(Debug)]

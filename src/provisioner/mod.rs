@@ -18,7 +18,7 @@ mod step;
 mod value;
 
 pub use definition::{Choice, Definition, Param, ParamType, PathKind, Runs, TemporaryFile};
-pub use library::{Complained, Library, NotFound};
+pub use library::{Library, NotFound};
 pub use settle::{Settled, check_recipe};
 pub use step::{Alternative, Builder, CacheFind, CacheUse, FileFacts, Hint, StagedFile, StepPlan, Work};
 pub use value::{Value, param_files};

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::check::Values;
-use super::library::{Complained, Library, NotFound};
+use super::library::{Library, NotFound};
 use super::{Alternative, Builder, Choice, Definition, Runs, StepPlan, Value, Work};
 use crate::recipe::reader::{Complaints, Table, did_you_mean, listed, shown};
 use crate::recipe::template::{OPEN, Template};
-use crate::recipe::{self, Complaint, RawValue, Recipe, Source, Spanned, StepSpec};
+use crate::recipe::{self, Complained, Complaint, Inputs, RawValue, Recipe, Source, Spanned, StepSpec};
 
 /// A recipe's steps and checks, settled.
 #[derive(Debug, Clone)]
@@ -19,29 +19,31 @@ pub struct Settled {
     pub checks: Vec<StepPlan>,
 }
 
-/// Parses a recipe and settles all of its steps and checks.
+/// Parses a recipe, with what is given besides its text, and settles all of its steps and checks.
 ///
 /// # Errors
-/// Everything that is wrong: with the recipe, and with each definition that it uses.
+/// Everything that is wrong: with the recipe, with each definition that it uses, and with what was given.
 pub fn check_recipe(
     source: &Source,
     library: &Library,
     builder: Builder,
+    inputs: &Inputs,
 ) -> Result<(Recipe, Settled), Vec<Complained>> {
     let mut settler = Settler { library, builder, known: BTreeMap::new(), wrong: Vec::new() };
     let mut complaints = Complaints::new(source);
-    let readable = recipe::read(&mut complaints);
-    let mut settle = |steps: &[StepSpec]| -> Vec<StepPlan> {
-        steps.iter().filter_map(|step| settler.step(step, &mut complaints)).collect()
-    };
-    let settled = Settled { steps: settle(&readable.steps), checks: settle(&readable.checks) };
-    if let Some(recipe) = &readable.recipe
-        && settled.steps.len() == recipe.steps.len()
-    {
-        needs_a_package(recipe, &settled.steps, &mut complaints);
+    let (recipe, settled, outside) = settler.recipe(inputs, &mut complaints);
+    if inputs.check_all {
+        for name in recipe::vars::environments(source) {
+            if inputs.environment.as_ref() != Some(&name) {
+                let mut own = Complaints::new(source);
+                settler.recipe(&Inputs::only_looking_at(&name), &mut own);
+                complaints.adopt(own, &name);
+            }
+        }
     }
     let mut wrong = settler.wrong;
-    match complaints.finish(readable.recipe) {
+    wrong.extend(outside);
+    match complaints.finish(recipe) {
         Ok(recipe) if wrong.is_empty() => Ok((recipe, settled)),
         Ok(_) => Err(wrong),
         Err(complaints) => {
@@ -88,6 +90,25 @@ struct Settler<'a> {
 }
 
 impl Settler<'_> {
+    /// Reads a recipe and settles its steps; and what is wrong with what was given.
+    fn recipe(
+        &mut self,
+        inputs: &Inputs,
+        complaints: &mut Complaints,
+    ) -> (Option<Recipe>, Settled, Vec<Complained>) {
+        let (readable, outside) = recipe::read(complaints, inputs);
+        let mut settle = |steps: &[StepSpec]| -> Vec<StepPlan> {
+            steps.iter().filter_map(|step| self.step(step, complaints)).collect()
+        };
+        let settled = Settled { steps: settle(&readable.steps), checks: settle(&readable.checks) };
+        if let Some(recipe) = &readable.recipe
+            && settled.steps.len() == recipe.steps.len()
+        {
+            needs_a_package(recipe, &settled.steps, complaints);
+        }
+        (readable.recipe, settled, outside)
+    }
+
     fn step(&mut self, step: &StepSpec, complaints: &mut Complaints) -> Option<StepPlan> {
         let definition = self.definition(&step.provisioner, complaints)?;
         let plan = self.with(step, &definition, complaints);

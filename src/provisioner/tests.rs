@@ -5,7 +5,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::recipe::{Look, RawValue, Source, Spanned, render};
+use crate::recipe::{Inputs, Look, RawValue, Source, Spanned, render};
 
 const ALL: &str = include_str!("testdata/all/provisioner.toml");
 
@@ -84,7 +84,7 @@ fn settle_with(steps: &str, library: &Library) -> Result<Vec<StepPlan>, String> 
     let source = Source { name: "web.toml".to_owned(), text: format!("{HEAD}{steps}") };
     let builder =
         Builder { recipe_folder: Path::new("/recipe"), downloads: Path::new("/downloads"), facts: &facts };
-    match check_recipe(&source, library, builder) {
+    match check_recipe(&source, library, builder, &Inputs::default()) {
         Ok((_, settled)) => Ok(settled.steps),
         Err(wrong) => {
             let mut text = String::new();
@@ -192,7 +192,7 @@ fn steps_are_checked_though_the_rest_is_wrong() {
     let (_folder, library) = library();
     let source = Source { name: "web.toml".to_owned(), text: "[[step]]\nuse = 'all'\nflag = 1\n".to_owned() };
     let builder = Builder { recipe_folder: Path::new("/"), downloads: Path::new("/"), facts: &facts };
-    let wrong = check_recipe(&source, &library, builder).unwrap_err();
+    let wrong = check_recipe(&source, &library, builder, &Inputs::default()).unwrap_err();
     let messages: Vec<_> = wrong[0].complaints.iter().map(|complaint| complaint.message.as_str()).collect();
     assert_eq!(
         messages,
@@ -266,7 +266,7 @@ fn a_version_needs_a_package() {
         let head = "[image]\nname = \"web-{version}\"\n[base]\nimage = \"x\"\n";
         let source = Source { name: "x".to_owned(), text: format!("{head}[[step]]\nuse = '{use_}'\n") };
         let builder = Builder { recipe_folder: Path::new("/"), downloads: Path::new("/"), facts: &facts };
-        check_recipe(&source, &library, builder).map(|_| ()).map_err(|wrong| {
+        check_recipe(&source, &library, builder, &Inputs::default()).map(|_| ()).map_err(|wrong| {
             let complaint = &wrong[0].complaints[0];
             (complaint.message.clone(), source.text[complaint.span.clone()].to_owned())
         })

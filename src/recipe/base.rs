@@ -14,7 +14,7 @@ pub(super) struct Base {
 }
 
 /// The keys that say which base; `filters` does where none of them is there.
-const SELECTORS: [&str; 7] = ["ami", "name", "parameter", "snapshot", "volume", "device", "image"];
+pub(super) const SELECTORS: [&str; 7] = ["ami", "name", "parameter", "snapshot", "volume", "device", "image"];
 const QUERIES: &[&str] = &["name", "filters"];
 /// Bases that say nothing of themselves.
 const BARE: &[&str] = &["snapshot", "volume", "device"];

@@ -26,6 +26,15 @@ pub struct Complaint {
     pub help: Option<String>,
 }
 
+/// Complaints about one text.
+#[derive(Debug, Clone)]
+pub struct Complained {
+    /// The text.
+    pub source: Source,
+    /// What is wrong with it.
+    pub complaints: Vec<Complaint>,
+}
+
 impl Complaint {
     /// A complaint about `span`.
     pub fn new(message: impl Into<String>, span: Range<usize>) -> Self {

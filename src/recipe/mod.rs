@@ -18,13 +18,15 @@ mod sections;
 pub mod template;
 mod tree;
 pub mod units;
+pub mod vars;
 mod words;
 
-pub use complaint::{Complaint, Look, Source, render};
+pub use complaint::{Complained, Complaint, Look, Source, render};
 pub use hygiene::{Audit, HygieneSpec, Part, path_glob};
 pub use line::{OneLine, base_text, one_line};
 pub use rights::Rights;
 pub(crate) use sections::STEP_KEYS;
+pub use vars::{Inputs, VarValue, Variables};
 
 /// A value and where it stands in the recipe's text (bytes).
 #[derive(Debug, Clone, PartialEq)]
@@ -212,6 +214,10 @@ pub struct Recipe {
     pub checks: Vec<StepSpec>,
     /// `[hygiene]`.
     pub hygiene: HygieneSpec,
+    /// `[vars]`, with their values; all that says `{var:NAME}` is filled in already.
+    pub variables: Variables,
+    /// The environment (`[env.NAME]`) that is laid over the rest.
+    pub environment: Option<String>,
 }
 
 /// Why a tag's key is refused, where it is.
@@ -244,21 +250,30 @@ pub fn source_from_bytes(name: &str, bytes: &[u8]) -> Result<Source, Failure> {
     }
 }
 
-/// Parses a recipe.
+/// Parses a recipe with no other variables' values than its own.
 ///
 /// # Errors
 /// Everything that is wrong with it, in the order of the text. With syntax errors, what stands before the
 /// first of them is checked too. Steps' parameters are checked by [`crate::provisioner::check_recipe`].
 pub fn parse(source: &Source) -> Result<Recipe, Vec<Complaint>> {
     let mut complaints = reader::Complaints::new(source);
-    let readable = read(&mut complaints);
+    let (readable, _) = read(&mut complaints, &Inputs::default());
     complaints.finish(readable.recipe)
 }
 
-/// What can be read of a recipe, whatever is wrong with the rest of it.
-pub(crate) fn read(complaints: &mut reader::Complaints) -> sections::Readable {
+/// What can be read of a recipe, whatever is wrong with the rest of it; and what is wrong with the inputs.
+pub(crate) fn read(
+    complaints: &mut reader::Complaints,
+    inputs: &Inputs,
+) -> (sections::Readable, Vec<Complained>) {
     let entries = complaints.tree();
-    sections::recipe(&entries, complaints)
+    let settled = vars::settle(entries, inputs, complaints);
+    let mut readable = sections::recipe(&settled.entries, complaints);
+    if let Some(recipe) = &mut readable.recipe {
+        recipe.variables = settled.variables;
+        recipe.environment = settled.environment;
+    }
+    (readable, settled.outside)
 }
 
 #[cfg(test)]

@@ -13,13 +13,15 @@ use super::{Complaint, RawValue, Source, Spanned, units};
 pub(crate) struct Complaints<'s> {
     source: &'s Source,
     list: Vec<Complaint>,
+    /// Of what stands here all is said.
+    muted: Vec<Range<usize>>,
     partial: bool,
 }
 
 impl<'s> Complaints<'s> {
     /// None yet.
     pub(crate) fn new(source: &'s Source) -> Self {
-        Self { source, list: Vec::new(), partial: false }
+        Self { source, list: Vec::new(), muted: Vec::new(), partial: false }
     }
 
     /// Parses the text as TOML. Where it is none, what could be read of it is returned, and what is found
@@ -33,12 +35,36 @@ impl<'s> Complaints<'s> {
 
     /// None yet, about the same text.
     pub(crate) fn about_the_same(&self) -> Self {
-        Self { source: self.source, list: Vec::new(), partial: self.partial }
+        Self { source: self.source, list: Vec::new(), muted: self.muted.clone(), partial: self.partial }
     }
 
     /// Adds one.
     pub(crate) fn push(&mut self, complaint: Complaint) {
-        self.list.push(complaint);
+        let span = &complaint.span;
+        if !self.muted.iter().any(|muted| muted.start <= span.start && span.end <= muted.end) {
+            self.list.push(complaint);
+        }
+    }
+
+    /// What is wrong at `span` is told, or can't be known: nothing more is to be said of it.
+    pub(crate) fn mute(&mut self, span: Range<usize>) {
+        self.muted.push(span);
+    }
+
+    /// Adds those about the same text as it stands in an environment that was not chosen, as far as they
+    /// are new.
+    pub(crate) fn adopt(&mut self, others: Self, environment: &str) {
+        for mut other in others.list {
+            if !self.list.contains(&other) {
+                other.message.push_str(&format!(" (in the environment `{environment}`)"));
+                self.list.push(other);
+            }
+        }
+    }
+
+    /// Whether what stands at `span` is written as a string.
+    fn is_quoted(&self, span: &Range<usize>) -> bool {
+        self.source.text.get(span.start..).is_some_and(|rest| rest.starts_with(['"', '\'']))
     }
 
     /// Adds one about something that should be there and isn't.
@@ -240,7 +266,7 @@ pub(crate) fn wrong_type(what: &str, wanted: &str, found: &RawValue, span: Range
         .label(format!("must be {wanted}"))
 }
 
-/// A string without NUL.
+/// A string without NUL. An integer or a boolean that a variable put in place of a string is taken too.
 pub(crate) fn string(
     what: &str,
     value: &Spanned<RawValue>,
@@ -252,6 +278,12 @@ pub(crate) fn string(
             None
         }
         RawValue::String(text) => Some(Spanned { value: text.clone(), span: value.span.clone() }),
+        RawValue::Integer(number) if complaints.is_quoted(&value.span) => {
+            Some(Spanned { value: number.to_string(), span: value.span.clone() })
+        }
+        RawValue::Boolean(said) if complaints.is_quoted(&value.span) => {
+            Some(Spanned { value: said.to_string(), span: value.span.clone() })
+        }
         other => {
             complaints.push(wrong_type(what, "a string", other, value.span.clone()));
             None

@@ -8,7 +8,9 @@ use super::hygiene::hygiene;
 use super::reader::{Complaints, Table, environment, inside_path, shown};
 use super::rights;
 use super::template::{LONGEST_NAME, Part, Template, allowed_in_name, literals};
-use super::{Complaint, DiskSpec, HygieneSpec, ImageSpec, RawValue, Recipe, Spanned, StepSpec};
+use super::{
+    Complaint, DiskSpec, HygieneSpec, ImageSpec, RawValue, Recipe, Spanned, StepSpec, Variables,
+};
 
 type Entries = [(Spanned<String>, Spanned<RawValue>)];
 
@@ -63,6 +65,8 @@ pub(super) fn recipe(entries: &Entries, complaints: &mut Complaints) -> Readable
         steps: steps.clone(),
         checks: checks.clone(),
         hygiene,
+        variables: Variables::default(),
+        environment: None,
     });
     Readable { recipe, steps, checks }
 }

@@ -13,6 +13,7 @@ mod caches;
 mod layouts;
 mod rpm;
 pub mod small;
+mod vars;
 
 /// Whether bakes of packages can run here.
 pub fn can_bake(more: &[&str]) -> bool {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use bakehouse::provision::{Provisioning, StepDone};
 use bakehouse::provisioner::{Builder, FileFacts, Library, Settled, check_recipe};
-use bakehouse::recipe::Source;
+use bakehouse::recipe::{Inputs, Source};
 use bakehouse::report::{Reporter, Volume};
 use bakehouse::sandbox::Sandbox;
 use bakehouse::stop::Stop;
@@ -74,7 +74,8 @@ impl Kitchen {
         let folder = self.recipe();
         let builder = Builder { recipe_folder: &folder, downloads: &downloads, facts: &facts };
         let library = Library::of(vec![folder.join("provisioners")]);
-        match check_recipe(&Source { name: "test.toml".into(), text }, &library, builder) {
+        match check_recipe(&Source { name: "test.toml".into(), text }, &library, builder, &Inputs::default())
+        {
             Ok((_, settled)) => settled,
             Err(wrong) => panic!("{wrong:?}"),
         }

@@ -1,0 +1,115 @@
+//! Variables and environments: from flags, files and the builder's environment into the image and its tags.
+
+use std::fs;
+
+use super::small::can_bake;
+use crate::support::bakery::{Bakery, small_disk};
+
+const RECIPE: &str = r#"
+[vars]
+stage = { values = ["dev", "prod"], default = "dev" }
+owner = { required = true, doc = "Whose image it is" }
+note = "{not a template} }}"
+quiet = false
+mark = "/srv/{var:stage}"
+
+[image]
+name = "vars-{var:stage}-{time}"
+description = "{var:note}"
+tags = { owner = "{var:owner}", stage = "{var:stage}" }
+
+[base]
+image = "{var:owner}-base"
+
+[[step]]
+use = "script"
+script = "setup.sh"
+args = ["{var:mark}", "{var:owner}", "{{var:owner}}"]
+suppress_sync = "{var:quiet}"
+env = { STAGE = "{var:stage}" }
+
+[env.prod.vars]
+stage = "prod"
+quiet = true
+
+[env.prod.image.tags]
+backup = "yes"
+
+[env.broken.disk]
+siez = "8GiB"
+"#;
+
+#[test]
+fn variables_reach_the_image_and_its_tags() {
+    if !can_bake() {
+        return;
+    }
+    let mut bakery = Bakery::new();
+    let disk = small_disk();
+    bakery.base("web-base", disk.path());
+    bakery.put("setup.sh", "#!/bin/sh\nset -e\necho \"$STAGE $2 $3\" > \"$1\"\n");
+    bakery.put("team.toml", "owner = \"web\"\nnote = \"from {time} a file\"\n");
+    bakery.set("BAKEHOUSE_VAR_owner", Some("ambient")).set("BAKEHOUSE_VAR_elsewhere", Some("x"));
+
+    let image = bakery.bake(RECIPE, &["--env", "prod", "--var-file", "team.toml"]).id();
+    let record = bakery.store().image(&image).unwrap();
+    assert!(record.name.starts_with("vars-prod-2"), "{}", record.name);
+    assert!(record.description.starts_with("from {time} a file (name="), "{}", record.description);
+    for (key, value) in [("owner", "web"), ("stage", "prod"), ("backup", "yes")] {
+        assert_eq!(record.tags[key], value);
+    }
+    bakery.look(&image, 1, "ext4", |root| {
+        assert_eq!(fs::read_to_string(root.join("srv/prod")).unwrap(), "prod web {var:owner}\n");
+    });
+
+    // The nearest wins, and the plan says who gave what.
+    bakery.set("BAKEHOUSE_ENV", Some("prod"));
+    let flags = ["--var", "owner=web", "--var", "stage=dev", "--name", "named {var:stage}", "--dry-run"];
+    let told = bakery.bake(RECIPE, &flags).good().told();
+    for line in ["named dev", "environment  prod", "stage = dev (--var)", "quiet = true ([env.prod])"] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    // Two sets of variables are two recipes.
+    let digest = |more: &[&str]| {
+        let flags = [&["--var", "owner=web", "--dry-run", "--output", "json"], more].concat();
+        bakery.bake(RECIPE, &flags).json()["recipe_digest"].clone()
+    };
+    assert_eq!(digest(&[]), digest(&[]));
+    assert_ne!(digest(&[]), digest(&["--var", "stage=dev"]));
+    bakery.assert_nothing_left();
+}
+
+#[test]
+fn wrong_variables_and_environments_are_refused_before_anything_is_asked() {
+    let mut bakery = Bakery::new();
+    bakery.put("setup.sh", "");
+    bakery.put("wrong.toml", "ownre = \"x\"\nquiet = \"yes\"\n");
+    bakery.put("recipe.toml", RECIPE);
+    for verb in ["validate", "bake"] {
+        let refused = |more: &[&str], status: i32, words: &[&str]| {
+            bakery.bakehouse(&[&[verb, "recipe.toml"], more].concat()).refused(status, words);
+        };
+        refused(&["--env", "prod"], 3, &["`owner` has no value", "Whose image it is", "--var owner="]);
+        refused(&["--var", "owner=x", "--var", "stag=dev"], 2, &["--var stag=dev", "did you mean `stage`"]);
+        refused(&["--var", "owner=x", "--var", "stage=tset"], 2, &["can't be `tset`", "`dev` and `prod`"]);
+        refused(&["--var", "owner=x", "--env", "pord"], 2, &["did you mean `prod`"]);
+        refused(&["--var", "owner"], 2, &["--var NAME=VALUE"]);
+        refused(&["--var-file", "none.toml"], 3, &["none.toml"]);
+        refused(
+            &["--var-file", "wrong.toml"],
+            3,
+            &["wrong.toml:1", "ownre", "`owner`", "quiet", "true or false"],
+        );
+    }
+    // What no flag chose is checked all the same.
+    let told =
+        bakery.bakehouse(&["validate", "recipe.toml", "--var", "owner=x"]).refused(3, &["siez", "size"]);
+    assert!(told.err.contains("(in the environment `broken`)"), "{}", told.told());
+    bakery.put("recipe.toml", RECIPE.replace("siez", "size"));
+    bakery.bakehouse(&["validate", "recipe.toml", "--var", "owner=x"]).good();
+    bakery.bakehouse(&["bake", "--base", "x", "nginx", "--var", "a=b"]).refused(2, &["[vars]"]);
+    bakery.set("BAKEHOUSE_VAR_quiet", Some("yes"));
+    bakery
+        .bakehouse(&["validate", "recipe.toml", "--var", "owner=x"])
+        .refused(2, &["BAKEHOUSE_VAR_quiet", "true or false"]);
+}
