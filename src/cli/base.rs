@@ -8,7 +8,7 @@ use super::settings::Settings;
 use super::validate;
 use crate::error::{Failure, Kind};
 use crate::recipe::units::parse_duration;
-use crate::recipe::{BaseSelector, ImageQuery, OneLine, Recipe, one_line};
+use crate::recipe::{BaseSelector, ImageQuery, Inputs, OneLine, Recipe, one_line};
 
 /// The flags about the base.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -78,7 +78,7 @@ impl BaseArgs {
         self.narrow(&mut selector)?;
         if selector != recipe.base.value {
             let line = one_line(&OneLine { base: selector, packages: Vec::new(), name: None });
-            recipe.base = validate::check(line, Path::new("."), downloads, &recipe::Inputs::default())?.recipe.base;
+            recipe.base = validate::check(line, Path::new("."), downloads, &Inputs::default())?.recipe.base;
         }
         if let BaseSelector::Device { path, .. } = &mut recipe.base.value {
             let whole = folder.join(&path);

@@ -148,6 +148,12 @@ fn describe_step(step: &StepPlan) -> String {
             text.push_str(&format!("; at most {most} {name}"));
         }
     }
+    if let Some(when) = &step.when {
+        text.push_str(&format!("; when {when}"));
+    }
+    if let Some(why) = &step.skipped {
+        text.push_str(&format!("; left out: {why}"));
+    }
     if let Some(timeout) = step.timeout {
         text.push_str(&format!("; at most {timeout} s"));
     }

@@ -57,7 +57,14 @@ pub fn make(
             "bake on a builder of the base's architecture, or install qemu-user-static (binfmt_misc) on this one",
         ));
     }
-    let asks_package = steps.iter().any(StepPlan::may_tell_package);
+    let skip = |mut step: StepPlan| {
+        let judged = step.when.as_ref().map(|when| when.judge_plan(base.arch.as_str(), &recipe.variables));
+        step.skipped = judged.and_then(Result::err);
+        step
+    };
+    let (steps, checks): (Vec<_>, Vec<_>) =
+        (steps.into_iter().map(skip).collect(), checks.into_iter().map(skip).collect());
+    let asks_package = steps.iter().any(|step| step.skipped.is_none() && step.may_tell_package());
     let words = Words { base: &base, now, env };
     let settle = |what: &str, text: &str| -> Result<(String, bool), Failure> {
         let filled = words.fill(what, text)?;

@@ -21,6 +21,7 @@ mod stage;
 use crate::error::{Failure, Kind};
 use crate::plan::MainPackage;
 use crate::provisioner::{CacheUse, STEP_FOLDER, StepPlan, Work};
+use crate::recipe::Release;
 use crate::report::Reporter;
 use crate::sandbox::{Bind, Builtin, Network, Outcome, Program, Run, Sandbox, Stream};
 use crate::stop::Stop;
@@ -155,6 +156,10 @@ impl<'a> Provisioning<'a> {
     async fn run_work(&self, step: &StepPlan, kind: Kind) -> Result<StepDone> {
         let word = if kind == Kind::Check { "check" } else { "step" };
         let what = format!("{word} {:?}", step.name);
+        if let Some(why) = self.left_out(step)? {
+            self.reporter.note(&format!("left out: {why}"));
+            return Ok(StepDone::default());
+        }
         let chosen = self.choose(step, &what, kind)?;
         self.begin().await?;
         let staged = self.stage(chosen).await.with_context(|| format!("preparing {what}"))?;
@@ -166,12 +171,26 @@ impl<'a> Provisioning<'a> {
         Ok(done)
     }
 
+    /// The image's os-release, read anew each time: a step may upgrade it.
+    fn release(&self) -> Result<Release> {
+        os_release::read(&self.sandbox.root).context("reading the image's os-release")
+    }
+
+    /// Why a step is left out in this root, if it is.
+    fn left_out(&self, step: &StepPlan) -> Result<Option<String>> {
+        match &step.when {
+            _ if step.skipped.is_some() => Ok(step.skipped.clone()),
+            Some(when) if when.asks_root() => Ok(when.judge_root(&self.release()?).err()),
+            _ => Ok(None),
+        }
+    }
+
     /// The step itself, or the alternative that is for the image's distribution.
     fn choose<'s>(&self, step: &'s StepPlan, what: &str, kind: Kind) -> Result<&'s StepPlan> {
         if step.work != Work::Choose {
             return Ok(step);
         }
-        let families = os_release::families(&self.sandbox.root).context("reading the image's os-release")?;
+        let families = self.release()?.families;
         let matching =
             step.alternatives.iter().find(|choice| choice.id_like.iter().any(|id| families.contains(id)));
         let Some(choice) = matching else {

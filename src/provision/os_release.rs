@@ -4,29 +4,32 @@ use std::path::Path;
 
 use anyhow::Result;
 
-/// `ID` and `ID_LIKE`, in that order, lower case (os-release(5)).
-pub(super) fn families(root: &Path) -> Result<Vec<String>> {
+use crate::recipe::Release;
+
+/// `ID` and `ID_LIKE`, in that order and lower case, and `VERSION_ID` (os-release(5)).
+pub(super) fn read(root: &Path) -> Result<Release> {
     for path in ["etc/os-release", "usr/lib/os-release"] {
         if let Some(text) = crate::beneath::read_to_string(root, Path::new(path))? {
             return Ok(parse(&text));
         }
     }
-    Ok(Vec::new())
+    Ok(Release::default())
 }
 
-fn parse(text: &str) -> Vec<String> {
-    let (mut id, mut like) = (Vec::new(), Vec::new());
+fn parse(text: &str) -> Release {
+    let (mut id, mut like, mut version) = (Vec::new(), Vec::new(), None);
     for line in text.lines() {
         let Some((key, value)) = line.trim().split_once('=') else { continue };
         let words = || unquote(value).split_ascii_whitespace().map(str::to_ascii_lowercase).collect();
         match key {
             "ID" => id = words(),
             "ID_LIKE" => like = words(),
+            "VERSION_ID" => version = Some(unquote(value)).filter(|version| !version.is_empty()),
             _ => {}
         }
     }
     id.append(&mut like);
-    id
+    Release { families: id, version }
 }
 
 /// A value as a shell would read it: quotes taken off, backslashes before `"$\` and the backquote too.
@@ -58,20 +61,20 @@ mod tests {
     fn families_of_known_distributions() {
         assert_eq!(
             parse("PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nID=debian\n"),
-            ["debian"]
+            Release { families: vec!["debian".into()], version: Some("12".into()) }
         );
         assert_eq!(
-            parse("NAME=\"Amazon Linux\"\nID=\"amzn\"\nID_LIKE=\"fedora\"\nVERSION_ID=\"2023\"\n"),
+            parse("NAME=\"Amazon Linux\"\nID=\"amzn\"\nID_LIKE=\"fedora\"\nVERSION_ID=\"2023\"\n").families,
             ["amzn", "fedora"]
         );
-        assert_eq!(parse("ID_LIKE='rhel fedora'\n# ID=x\nID=Rocky"), ["rocky", "rhel", "fedora"]);
+        assert_eq!(parse("ID_LIKE='rhel fedora'\n# ID=x\nID=Rocky").families, ["rocky", "rhel", "fedora"]);
         assert_eq!(unquote(r#""a\"b\$c" d"#), "a\"b$c");
     }
 
     proptest! {
         #[test]
         fn any_text_is_parsed(text in "(ID|ID_LIKE|=|\"|'|\\\\|\n|[a-zé ]){0,40}") {
-            for family in parse(&text) {
+            for family in parse(&text).families {
                 prop_assert!(!family.is_empty() && !family.contains(char::is_whitespace));
             }
         }

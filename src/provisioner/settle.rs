@@ -279,6 +279,8 @@ impl Settler<'_> {
             programs: definition.programs.clone(),
             network: step.network.clone().unwrap_or_else(|| definition.network.clone()),
             suppress_sync: step.suppress_sync.unwrap_or(definition.suppress_sync),
+            when: step.when.as_ref().map(|spec| spec.when.clone()),
+            skipped: None,
             rights: step.rights,
             timeout: step.timeout.or(definition.timeout),
             files: definition.files.clone(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::recipe::Rights;
+use crate::recipe::{Rights, When};
 
 use super::{ScriptFile, TemporaryFile, Value};
 
@@ -114,6 +114,10 @@ pub struct StepPlan {
     pub network: String,
     /// Suppress fsync and its kin.
     pub suppress_sync: bool,
+    /// The images that it is for; none: all.
+    pub when: Option<When>,
+    /// Why it is left out of this bake, where that is known before the root is mounted.
+    pub skipped: Option<String>,
     /// What it is given beyond the sandbox's usual, and what it may use at most.
     pub rights: Rights,
     /// Seconds after which the step is ended.

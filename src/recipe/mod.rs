@@ -19,6 +19,7 @@ pub mod template;
 mod tree;
 pub mod units;
 pub mod vars;
+mod when;
 mod words;
 
 pub use complaint::{Complained, Complaint, Look, Source, render};
@@ -27,6 +28,7 @@ pub use line::{OneLine, base_text, one_line};
 pub use rights::Rights;
 pub(crate) use sections::STEP_KEYS;
 pub use vars::{Inputs, VarValue, Variables};
+pub use when::{Release, When, WhenSpec};
 
 /// A value and where it stands in the recipe's text (bytes).
 #[derive(Debug, Clone, PartialEq)]
@@ -153,6 +155,8 @@ pub struct StepSpec {
     pub cwd: Option<PathBuf>,
     /// `suppress_sync`.
     pub suppress_sync: Option<bool>,
+    /// `when`.
+    pub when: Option<WhenSpec>,
     /// `devices`, `mounts`, `memory`, `processes`, `cpu`.
     pub rights: Rights,
     /// All other keys of the table.
@@ -269,6 +273,8 @@ pub(crate) fn read(
     let entries = complaints.tree();
     let settled = vars::settle(entries, inputs, complaints);
     let mut readable = sections::recipe(&settled.entries, complaints);
+    let steps = readable.steps.iter().chain(&readable.checks);
+    when::check_variables(steps, &settled.declared, complaints);
     if let Some(recipe) = &mut readable.recipe {
         recipe.variables = settled.variables;
         recipe.environment = settled.environment;

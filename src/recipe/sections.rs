@@ -8,9 +8,8 @@ use super::hygiene::hygiene;
 use super::reader::{Complaints, Table, environment, inside_path, shown};
 use super::rights;
 use super::template::{LONGEST_NAME, Part, Template, allowed_in_name, literals};
-use super::{
-    Complaint, DiskSpec, HygieneSpec, ImageSpec, RawValue, Recipe, Spanned, StepSpec, Variables,
-};
+use super::when::when;
+use super::{Complaint, DiskSpec, HygieneSpec, ImageSpec, RawValue, Recipe, Spanned, StepSpec, Variables};
 
 type Entries = [(Spanned<String>, Spanned<RawValue>)];
 
@@ -213,6 +212,7 @@ fn step(mut table: Table, default: Option<&str>, complaints: &mut Complaints) ->
     let env = environment(&mut table, complaints);
     let cwd = table.string("cwd", complaints).filter(|cwd| inside_path("`cwd`", cwd, complaints));
     let suppress_sync = table.bool("suppress_sync", complaints);
+    let when = when(&mut table, complaints);
     let rights = rights::rights(&mut table, complaints);
     let params = table.rest().map(|(key, value)| (key.value.clone(), value.clone())).collect();
     let keys = table.rest().map(|(key, _)| (key.value.clone(), key.span.clone())).collect();
@@ -224,6 +224,7 @@ fn step(mut table: Table, default: Option<&str>, complaints: &mut Complaints) ->
         env,
         cwd: cwd.map(|cwd| cwd.value.into()),
         suppress_sync,
+        when,
         rights,
         params,
         keys,
@@ -232,9 +233,9 @@ fn step(mut table: Table, default: Option<&str>, complaints: &mut Complaints) ->
 }
 
 /// The keys that every step has; no provisioner's parameter can have these names.
-pub(crate) const STEP_KEYS: [&str; 12] = {
+pub(crate) const STEP_KEYS: [&str; 13] = {
     let [devices, mounts, memory, processes, cpu] = rights::KEYS;
-    let own = ["use", "name", "timeout", "network", "env", "cwd", "suppress_sync"];
-    let [a, b, c, d, e, f, g] = own;
-    [a, b, c, d, e, f, g, devices, mounts, memory, processes, cpu]
+    let own = ["use", "name", "timeout", "network", "env", "cwd", "suppress_sync", "when"];
+    let [a, b, c, d, e, f, g, h] = own;
+    [a, b, c, d, e, f, g, h, devices, mounts, memory, processes, cpu]
 };

@@ -120,7 +120,8 @@ pub(super) fn is_name(name: &str) -> bool {
         && characters.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-pub(super) fn plain(value: &RawValue) -> Option<VarValue> {
+/// A value that a variable can have.
+pub(in crate::recipe) fn plain(value: &RawValue) -> Option<VarValue> {
     match value {
         RawValue::String(text) if !text.contains('\0') => Some(VarValue::String(text.clone())),
         RawValue::Integer(number) => Some(VarValue::Integer(*number)),

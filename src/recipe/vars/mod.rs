@@ -15,6 +15,7 @@ mod fill;
 mod given;
 mod overlay;
 
+pub(super) use declare::plain;
 pub(crate) use overlay::names as environments;
 
 /// A table's keys and values.
@@ -119,6 +120,8 @@ pub(super) struct Settled {
     pub(super) environment: Option<String>,
     /// The variables.
     pub(super) variables: Variables,
+    /// The names of all variables, also of those without a value.
+    pub(super) declared: Vec<String>,
     /// What is wrong with what was given from outside of the recipe.
     pub(super) outside: Vec<Complained>,
 }
@@ -136,10 +139,11 @@ pub(super) fn settle(mut entries: Entries, inputs: &Inputs, complaints: &mut Com
     }
     given::take(&mut declared, inputs, &mut outside);
     overlay::merge(&mut entries, overlay.unwrap_or_default());
+    let names = declared.keys().cloned().collect();
     let mut filler = fill::Filler::new(declared, inputs.lenient, complaints);
     filler.fill(&mut entries);
     let variables = filler.finish();
-    Settled { entries, environment, variables, outside }
+    Settled { entries, environment, variables, declared: names, outside }
 }
 
 #[cfg(test)]

@@ -204,8 +204,8 @@ base.owner = "self"
     );
     assert_eq!((prod.disk.size, prod.disk.volume_type.as_deref()), (Some(8 << 30), Some("gp3")));
     assert_eq!(prod.steps.len(), 1);
-    let BaseSelector::Name { owner, .. } = recipe("bare").base.value else { panic!() };
-    assert_eq!(owner.as_deref(), Some("self"));
+    let BaseSelector::Query(query) = recipe("bare").base.value else { panic!() };
+    assert_eq!(query.owners, ["self"]);
     let plain = with(text, &Inputs::default()).unwrap();
     assert_eq!((plain.steps.len(), plain.environment), (2, None));
     assert_eq!(environments(&source("web.toml", text)), ["prod", "bare"]);

@@ -84,7 +84,7 @@ fn wrong_variables_and_environments_are_refused_before_anything_is_asked() {
     let mut bakery = Bakery::new();
     bakery.put("setup.sh", "");
     bakery.put("wrong.toml", "ownre = \"x\"\nquiet = \"yes\"\n");
-    bakery.put("recipe.toml", RECIPE);
+    bakery.put("recipe.toml", RECIPE.replace("siez", "size"));
     for verb in ["validate", "bake"] {
         let refused = |more: &[&str], status: i32, words: &[&str]| {
             bakery.bakehouse(&[&[verb, "recipe.toml"], more].concat()).refused(status, words);
@@ -102,6 +102,7 @@ fn wrong_variables_and_environments_are_refused_before_anything_is_asked() {
         );
     }
     // What no flag chose is checked all the same.
+    bakery.put("recipe.toml", RECIPE);
     let told =
         bakery.bakehouse(&["validate", "recipe.toml", "--var", "owner=x"]).refused(3, &["siez", "size"]);
     assert!(told.err.contains("(in the environment `broken`)"), "{}", told.told());
@@ -112,4 +113,84 @@ fn wrong_variables_and_environments_are_refused_before_anything_is_asked() {
     bakery
         .bakehouse(&["validate", "recipe.toml", "--var", "owner=x"])
         .refused(2, &["BAKEHOUSE_VAR_quiet", "true or false"]);
+}
+
+const WHEN: &str = r#"
+[vars]
+stage = "dev"
+[image]
+name = "when-{time}"
+[base]
+image = "small"
+[[step]]
+use = "script"
+name = "for its release"
+script = "mark.sh"
+args = ["release"]
+when = { distribution = ["fedora", "debian"], release = ">=1.5, <13" }
+[[step]]
+use = "script"
+name = "for another release"
+script = "mark.sh"
+args = ["other-release"]
+when = { release = ["3.*", "1"] }
+[[step]]
+use = "script"
+name = "for another distribution"
+script = "mark.sh"
+args = ["other-distribution"]
+when = { distribution = "!debian" }
+[[step]]
+use = "script"
+name = "for prod"
+script = "mark.sh"
+args = ["prod"]
+when = { var = { stage = "prod" } }
+[[step]]
+use = "script"
+name = "for another architecture"
+script = "mark.sh"
+args = ["arch"]
+when = { arch = "!ARCH" }
+[[check]]
+name = "checks prod"
+run = ["/no/such/program"]
+when = { var = { stage = "prod" } }
+"#;
+
+/// What the plan knows is left out there, the rest by the image's own os-release; both are told.
+#[test]
+fn steps_are_done_where_they_are_for() {
+    if !can_bake() {
+        return;
+    }
+    let bakery = Bakery::new();
+    let disk = small_disk();
+    bakery.base("small", disk.path());
+    bakery.put("mark.sh", "#!/bin/sh\nset -e\necho done > \"/srv/$1\"\n");
+    let recipe = WHEN.replace("ARCH", std::env::consts::ARCH);
+    let ran = bakery.bake(&recipe, &[]);
+    for told in [
+        "left out: the image's release is 12, and the step is for 3.* or 1",
+        "left out: the image is debian, and the step is for !debian",
+        "left out: stage is \"dev\", and the step is for prod",
+    ] {
+        assert!(ran.err.contains(told), "{told}: {}", ran.told());
+    }
+    bakery.look(&ran.id(), 1, "ext4", |root| {
+        let mut marks: Vec<_> =
+            fs::read_dir(root.join("srv")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        marks.sort();
+        assert_eq!(marks, ["release"]);
+    });
+    let told = bakery.bake(&recipe, &["--dry-run"]).good().out;
+    for line in [
+        "when distribution fedora, debian and release >=1.5, <13",
+        "when stage = prod; left out: stage is \"dev\", and the step is for prod",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    let prod = bakery.bake(&recipe, &["--var", "stage=prod"]);
+    prod.refused(10, &["checks prod"]);
+    bakery.assert_nothing_left();
 }
