@@ -4,6 +4,7 @@
 //! failure end by the same road, [`settle`], which releases in reverse order whatever the journal still owns.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -15,9 +16,13 @@ use crate::plan::{BakeId, Plan};
 use crate::report::{Reporter, result::Baked};
 use crate::stop::Stop;
 
+mod enter;
+mod operator;
 mod verbs;
 mod work;
 
+pub use enter::{Look, enter};
+pub use operator::Until;
 pub use work::forget_work;
 
 /// What a bake works with.
@@ -40,6 +45,8 @@ pub struct Kitchen<'a> {
     pub on_error: OnError,
     /// A shell in the root before it is closed.
     pub shell: bool,
+    /// Whether the operator said in mid-bake that the disk is to stay.
+    pub kept: AtomicBool,
 }
 
 /// What happens to what was made when a bake fails.
@@ -49,8 +56,10 @@ pub enum OnError {
     Cleanup,
     /// The disk stays as it is, for a look; `bakehouse gc` releases it.
     Keep,
-    /// A shell in the root where a step or a check failed; then everything is undone.
+    /// A shell in the root where a step or a check failed; then a question as with `ask`.
     Shell,
+    /// A question where a step or a check failed: run it again, a shell, keep the disk, or clean up.
+    Ask,
 }
 
 /// Bakes: the image, and what could not be released after it was registered (the image is good then).
@@ -86,10 +95,26 @@ async fn settle(
     journal: Journal,
     result: Result<Baked>,
 ) -> Result<(Baked, Option<anyhow::Error>)> {
+    let ended = wind_up(kitchen, journal, result.is_err()).await;
+    let baked = result?;
+    let failure = ended.err().map(|error| {
+        let failure = Failure::new(
+            Kind::Leftover,
+            format!("the image {} is good, but not all was released", baked.image),
+        );
+        error.context(failure.hint("run `bakehouse gc`"))
+    });
+    Ok((baked, failure))
+}
+
+/// Undoes what the journal still owns, and ends it; where the bake has no image and its disk is to be kept, it says
+/// what there is.
+async fn wind_up(kitchen: &Kitchen<'_>, journal: Journal, has_no_image: bool) -> Result<()> {
     kitchen.forget_work(&journal);
-    if result.is_err() && kitchen.on_error == OnError::Keep && kitchen.stop.signal().is_none() {
+    let keep = kitchen.on_error == OnError::Keep || kitchen.kept.load(Ordering::Relaxed);
+    if has_no_image && keep && kitchen.stop.signal().is_none() {
         kitchen.tell_kept(&journal);
-        return result.map(|baked| (baked, None));
+        return Ok(());
     }
     kitchen.undo_owned(&journal).await;
     let left: Vec<_> = journal.owned().iter().map(|entry| entry.to_string()).collect();
@@ -102,13 +127,5 @@ async fn settle(
             path.display()
         ));
     }
-    let baked = result?;
-    let failure = ended.err().map(|error| {
-        let failure = Failure::new(
-            Kind::Leftover,
-            format!("the image {} is good, but not all was released", baked.image),
-        );
-        error.context(failure.hint("run `bakehouse gc`"))
-    });
-    Ok((baked, failure))
+    ended
 }

@@ -14,10 +14,12 @@ mod base;
 mod describe;
 mod late;
 mod make;
+mod stops;
 
 pub use base::show_age;
 pub use late::{Late, MainPackage};
 pub use make::{Facts, make};
+pub use stops::Stops;
 
 /// What identifies a bake: `bake-` and 17 hexadecimal digits, time first, so that ids sort by age.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -209,6 +211,8 @@ pub struct Plan {
     pub checks: Vec<crate::provisioner::StepPlan>,
     /// What is taken out of the root before it is closed, and looked for in it.
     pub hygiene: HygieneSpec,
+    /// Where it stops on its way.
+    pub stops: Stops,
 }
 
 /// Proof that a disk's root was closed cleanly. Only the disk room makes one, and only at the end of a clean

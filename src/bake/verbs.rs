@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::{Kitchen, OnError};
+use super::Kitchen;
+use super::operator::{Job, Until};
 use crate::cloud::{DiskHandle, ImageSpec, SnapshotSpec};
 use crate::contents::{Difference, Manifest, hygiene, inventory};
 use crate::disk::{ClosedDisk, Disk, MountOptions, MountedRoot, ProvisionedRoot};
@@ -98,13 +99,6 @@ impl Kitchen<'_> {
         let provisioning =
             Provisioning::new(&sandbox, self.cache, &work, self.stop, self.reporter).with_disk(nodes);
         let result = self.steps_and_checks(&provisioning, plan).await;
-        if let (Err(error), OnError::Shell, None) = (&result, self.on_error, self.stop.signal()) {
-            self.reporter.warn(&format!(
-                "{}a shell in the root, as asked: leave it to clean up",
-                crate::report::failure::render(error)
-            ));
-            provisioning.shell().await.unwrap_or_else(|error| self.reporter.warn(&format!("{error:#}")));
-        }
         // What provisioning put in place goes before the root is closed, whichever way it ended.
         let tidied = provisioning.finish().await;
         let result = match result.and_then(|contents| tidied.map(|()| contents)) {
@@ -129,21 +123,33 @@ impl Kitchen<'_> {
         let record = hygiene::record(sandbox, &plan.hygiene, self.stop).await?;
         provisioning.begin().await?;
         let mut main = None;
-        for (number, step) in plan.steps.iter().enumerate() {
-            self.reporter
-                .phase("provision", &format!("step {} of {}: {}", number + 1, plan.steps.len(), step.name));
-            let done = provisioning.run_step(step).await?;
-            // As in a step's list, the last one is what the image is for: what it needs comes before it.
-            main = done.main.or(main);
+        for (number, step) in (1..).zip(&plan.steps) {
+            let title = plan.step_title(number);
+            self.reporter.phase("provision", &title);
+            loop {
+                let done = self.attended(provisioning, Job::Step(step), &title).await?;
+                // As in a step's list, the last one is what the image is for: what it needs comes before it.
+                main = done.main.or(main);
+                let pauses = plan.stops.pause_after.contains(&number);
+                if !pauses || !self.pause(provisioning, plan, &title).await? {
+                    break;
+                }
+            }
+            if plan.stops.until == Some(number) {
+                if self.shell {
+                    self.shell_in(provisioning, "leave it to go on").await;
+                }
+                self.stop.check()?;
+                return Err(Until(title).into());
+            }
         }
-        for (number, check) in plan.checks.iter().enumerate() {
-            self.reporter
-                .phase("check", &format!("check {} of {}: {}", number + 1, plan.checks.len(), check.name));
-            provisioning.run_check(check).await?;
+        for (number, check) in (1..).zip(&plan.checks) {
+            let title = format!("check {number} of {}: {}", plan.checks.len(), check.name);
+            self.reporter.phase("check", &title);
+            self.attended(provisioning, Job::Check(check), &title).await?;
         }
         if self.shell {
-            self.reporter.note("a shell in the root, as asked: leave it to go on");
-            provisioning.shell().await?;
+            self.shell_in(provisioning, "leave it to go on").await;
         }
         let after = inventory(sandbox, self.stop).await?;
         let manifest = Manifest::new(plan, &before, after);
@@ -343,7 +349,7 @@ impl Kitchen<'_> {
         self.reporter.warn("`bakehouse gc` releases what is kept");
     }
 
-    fn work_folder(&self, plan: &Plan) -> PathBuf {
+    pub(super) fn work_folder(&self, plan: &Plan) -> PathBuf {
         self.work.join(&plan.bake.0)
     }
 

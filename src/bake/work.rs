@@ -23,9 +23,11 @@ pub fn forget_work(folder: &Path) -> Result<()> {
     for entry in entries {
         let entry = entry.with_context(|| format!("reading {}", folder.display()))?;
         let path = entry.path();
-        let removed = match entry.file_name().to_string_lossy().starts_with("step-") {
-            true => std::fs::remove_dir_all(&path),
-            false => std::fs::remove_dir(&path),
+        let name = entry.file_name();
+        let removed = match name.to_string_lossy() {
+            name if name.starts_with("step-") => std::fs::remove_dir_all(&path),
+            name if name == super::operator::GO_ON => std::fs::remove_file(&path),
+            _ => std::fs::remove_dir(&path),
         };
         there_or_gone(removed).with_context(|| what(&path))?;
     }
@@ -59,6 +61,7 @@ mod tests {
         std::fs::create_dir_all(folder.join("root")).unwrap();
         std::fs::create_dir_all(folder.join("step-0/files")).unwrap();
         std::fs::write(folder.join("step-0/files/setup.sh"), "x").unwrap();
+        std::fs::write(folder.join("go-on"), "").unwrap();
         forget_work(&folder).unwrap();
         assert!(!folder.exists());
 

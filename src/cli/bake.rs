@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result};
 
@@ -9,9 +10,10 @@ use super::base::BaseArgs;
 use super::order::Order;
 use super::settings::Output;
 use super::{Context, block_on, clouds, print, private_mounts};
-use crate::bake::{Kitchen, OnError};
+use crate::bake::{Kitchen, OnError, Until};
 use crate::cloud::Cloud;
 use crate::plan::{BakeId, Plan};
+use crate::report::failure;
 use crate::report::result::Baked;
 
 /// What is baked, and how.
@@ -45,11 +47,18 @@ pub struct Args {
     /// A shell in the root before it is closed
     #[arg(long)]
     pub shell: bool,
+    /// Pause after this step, by number or name: a shell, and then a question; without a terminal until a file
+    /// appears that is named then. Repeatable
+    #[arg(long, value_name = "STEP")]
+    pub pause_after: Vec<String>,
+    /// End after this step, by number or name, without an image; all is undone (with --on-error keep the disk stays)
+    #[arg(long, value_name = "STEP")]
+    pub until: Option<String>,
     /// Run the packages' fsync calls for real, as their steps ask (they are suppressed: one true sync ends the bake)
     #[arg(long)]
     pub keep_sync: bool,
     /// Go on with a bake that died after its snapshot began: wait, register, release the rest
-    #[arg(long, value_name = "BAKE-ID", conflicts_with_all = ["what", "base", "dry_run"])]
+    #[arg(long, value_name = "BAKE-ID", conflicts_with_all = ["what", "base", "dry_run", "pause_after", "until"])]
     pub resume: Option<String>,
     /// Who bakes, for the tag `creator` [default: the user]
     #[arg(long, value_name = "NAME")]
@@ -80,7 +89,8 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     }
     block_on(context, async {
         let cloud = clouds::connect(context).await?;
-        let plan = order.plan(context, args, cloud.as_ref()).await?;
+        let mut plan = order.plan(context, args, cloud.as_ref()).await?;
+        plan.stop_at(&args.pause_after, args.until.as_deref())?;
         if args.dry_run {
             print(&describe(&plan, context.output)?)?;
             return Ok(ExitCode::SUCCESS);
@@ -88,11 +98,15 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         context.reporter.log_to(&log_path(context, &plan.bake))?;
         context.reporter.log(&plan.describe());
         super::signals::leave_when_hurried(context, &plan.bake);
-        tell(context, crate::bake::bake(&kitchen(context, args, cloud.as_ref()), &plan).await?)
+        let result = crate::bake::bake(&kitchen(context, args, cloud.as_ref()), &plan).await;
+        match result {
+            Ok(baked) => tell(context, baked),
+            Err(error) => tell_no_image(context, &plan, error),
+        }
     })
 }
 
-fn kitchen<'a>(context: &'a Context, args: &Args, cloud: &'a dyn Cloud) -> Kitchen<'a> {
+pub(super) fn kitchen<'a>(context: &'a Context, args: &Args, cloud: &'a dyn Cloud) -> Kitchen<'a> {
     Kitchen {
         cloud,
         reporter: &context.reporter,
@@ -103,6 +117,7 @@ fn kitchen<'a>(context: &'a Context, args: &Args, cloud: &'a dyn Cloud) -> Kitch
         device_wait: context.settings.deadlines.device(),
         on_error: args.on_error,
         shell: args.shell,
+        kept: AtomicBool::new(false),
     }
 }
 
@@ -115,6 +130,26 @@ fn describe(plan: &Plan, output: Output) -> Result<String> {
         Output::Text => Ok(plan.describe()),
         Output::Json => serde_json::to_string_pretty(plan).context("encoding the plan"),
     }
+}
+
+/// The end of a bake without an image: a failure, or the step that was to be its last.
+fn tell_no_image(context: &Context, plan: &Plan, error: anyhow::Error) -> Result<ExitCode> {
+    let reporter = &context.reporter;
+    let log = reporter.log_path().map(|path| path.display().to_string());
+    let until = error.downcast_ref::<Until>().cloned();
+    match &until {
+        Some(until) => reporter.note(&until.to_string()),
+        None => reporter.log(&failure::render(&error)),
+    }
+    if let Some(path) = &log {
+        reporter.note(&format!("log: {path}"));
+    }
+    let Some(until) = until else { return Err(error) };
+    if context.output == Output::Json {
+        let document = serde_json::json!({ "bake": plan.bake, "image": null, "until": until.0, "log": log });
+        print(&serde_json::to_string_pretty(&document).context("encoding the result")?)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn tell(context: &Context, (baked, left): (Baked, Option<anyhow::Error>)) -> Result<ExitCode> {

@@ -7,15 +7,17 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
 use crate::error::{Failure, Kind, exit_status};
-use crate::report::{Reporter, Volume, failure};
+use crate::report::{Format, Reporter, Volume, failure};
 use crate::stop::Stop;
 
 pub mod aws;
 pub mod bake;
 mod base;
 pub mod clouds;
+pub mod completions;
 pub mod deadlines;
 pub mod doctor;
+pub mod enter;
 pub mod gc;
 pub mod images;
 pub mod inputs;
@@ -54,8 +56,14 @@ enum Command {
     Doctor(doctor::Args),
     /// List the images of the cloud in use
     Images(images::Args),
+    /// Look inside an image: a shell or a command in its root, read-only and sandboxed; nothing stays
+    Enter(enter::Args),
     /// Look after the local store: create-base, import, export, boot, remove
     Local(Box<local::Args>),
+    /// Print the completions of a shell
+    Completions(completions::Args),
+    /// Print a page of the manual, or write them all
+    Man(completions::ManArgs),
 }
 
 /// Where bakes have their mount points: a tmpfs, so that a reboot leaves nothing.
@@ -74,6 +82,11 @@ pub struct Context {
     pub stop: Stop,
 }
 
+/// What the command line is read by.
+fn definition() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// The whole command; its exit status.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -88,14 +101,18 @@ pub fn main() -> ExitCode {
             });
         }
     };
-    let output = cli.common.output;
+    let (output, format) = (cli.common.output, cli.common.log_format);
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
             if output == Output::Json {
                 drop(writeln!(std::io::stdout(), "{}", failure::document(&error)));
             }
-            drop(write!(std::io::stderr(), "{}", failure::render(&error)));
+            let told = match format {
+                Format::Text => failure::render(&error),
+                Format::Json => format!("{}\n", failure::line(&error)),
+            };
+            drop(write!(std::io::stderr(), "{told}"));
             ExitCode::from(exit_status(&error))
         }
     }
@@ -112,13 +129,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
         (false, 0) => Volume::Normal,
         (false, _) => Volume::Verbose,
     };
-    tell_log(cli.common.verbose);
+    tell_log(cli.common.verbose, cli.common.log_format);
     let context = Context {
         settings,
         output: cli.common.output,
         reporter: Reporter::new(volume),
         stop: Stop::default(),
     };
+    context.reporter.write_as(cli.common.log_format);
     match cli.command {
         Command::Bake(args) => bake::run(&context, &args),
         Command::Validate(args) => validate::run(&args).map(|()| ExitCode::SUCCESS),
@@ -126,6 +144,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Doctor(args) => doctor::run(&context, &args),
         Command::Images(args) => images::run(&context, &args),
         Command::Local(args) => local::run(&context, &args),
+        Command::Enter(args) => enter::run(&context, &args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::man(&args),
     }
 }
 
@@ -147,7 +168,7 @@ pub fn block_on<T>(context: &Context, work: impl Future<Output = Result<T>>) -> 
 }
 
 /// The SDK's and the library's own log, on standard error: warnings, and more when asked.
-fn tell_log(verbose: u8) {
+fn tell_log(verbose: u8, format: Format) {
     let level = match verbose {
         0 => "warn,aws_config=error,aws_smithy_runtime=error",
         1 => "bakehouse=debug,warn",
@@ -161,7 +182,11 @@ fn tell_log(verbose: u8) {
         .without_time()
         // It would tell of a closed standard error there, and panic.
         .log_internal_errors(false);
-    if subscriber.try_init().is_err() {
+    let ready = match format {
+        Format::Text => subscriber.try_init().is_ok(),
+        Format::Json => subscriber.json().try_init().is_ok(),
+    };
+    if !ready {
         tracing::debug!("a log is already set up");
     }
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::aws::{self, Aws};
 use super::deadlines::Deadlines;
 use crate::error::{Failure, Kind};
+use crate::report::Format;
 
 /// Which cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -59,6 +60,16 @@ pub struct Common {
         hide_env_values = true
     )]
     pub output: Output,
+    /// What progress on standard error is written as: lines for people, or a JSON object a line
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        env = "BAKEHOUSE_LOG_FORMAT",
+        default_value = "text",
+        hide_env_values = true
+    )]
+    pub log_format: Format,
     /// A deadline, as volume=5m; repeatable [default: those of docs/reliability.md]
     #[arg(long = "deadline", global = true, value_name = "NAME=TIME")]
     pub deadlines: Vec<String>,
@@ -226,6 +237,7 @@ mod tests {
             cache: None,
             logs: None,
             output: Output::Text,
+            log_format: Format::Text,
             deadlines: Vec::new(),
             verbose: 0,
             quiet: false,

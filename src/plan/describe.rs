@@ -52,9 +52,16 @@ impl Plan {
         for (number, check) in self.checks.iter().enumerate() {
             row(&format!("check {}", number + 1), &describe_step(check));
         }
+        self.describe_stops().iter().for_each(|(key, value)| row(key, value));
         row("hygiene", &self.describe_hygiene());
         row("audit", &self.describe_audit());
-        row("then", "close the root, snapshot, register; everything else is released");
+        row(
+            "then",
+            match self.stops.until {
+                None => "close the root, snapshot, register; everything else is released",
+                Some(_) => "close the root; everything is released",
+            },
+        );
         text.trim_end().to_owned()
     }
 

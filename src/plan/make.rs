@@ -152,6 +152,7 @@ pub fn make(
         steps,
         checks,
         hygiene,
+        stops: super::Stops::default(),
     })
 }
 

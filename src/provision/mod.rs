@@ -131,9 +131,7 @@ impl<'a> Provisioning<'a> {
     /// # Errors
     /// That none could be started.
     pub async fn shell(&self) -> Result<()> {
-        let bash = crate::beneath::open(&self.sandbox.root, Path::new("/bin/bash"));
-        let shell = if bash.is_ok_and(|file| file.is_some()) { "/bin/bash" } else { "/bin/sh" };
-        let mut run = Run::new(Program::Argv(vec![shell.to_owned()]));
+        let mut run = Run::new(Program::Argv(vec![shell_of(&self.sandbox.root).to_owned()]));
         run.interactive = true;
         run.env.insert("SYSTEMD_OFFLINE".to_owned(), "1".to_owned());
         self.sandbox.run(&run, self.stop, &mut |_, _| {}).await.context("running a shell in the root")?;
@@ -354,6 +352,12 @@ impl<'a> Provisioning<'a> {
             outcome => bail!("{name} ended with {outcome:?}: {}", complaints.trim_end()),
         }
     }
+}
+
+/// The shell for people that a root has.
+pub fn shell_of(root: &Path) -> &'static str {
+    let bash = crate::beneath::open(root, Path::new("/bin/bash"));
+    if bash.is_ok_and(|file| file.is_some()) { "/bin/bash" } else { "/bin/sh" }
 }
 
 /// Reading and writing of the builder's own files, off the runtime's threads.

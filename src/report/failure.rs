@@ -44,6 +44,18 @@ pub fn document(error: &anyhow::Error) -> serde_json::Value {
     }})
 }
 
+/// The failure as a line of progress: what [`document`] holds, with `kind` and `time` as every such line has them.
+pub fn line(error: &anyhow::Error) -> serde_json::Value {
+    let mut line = document(error);
+    let text = render(error);
+    if let Some(fields) = line.as_object_mut() {
+        fields.insert("kind".to_owned(), "error".into());
+        fields.insert("time".to_owned(), format!("{:.3}", jiff::Timestamp::now()).into());
+        fields.insert("text".to_owned(), text.trim_end().into());
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

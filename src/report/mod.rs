@@ -26,6 +26,17 @@ pub enum Volume {
     Verbose,
 }
 
+/// How progress is written to standard error.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line: `time` (RFC 3339), `seconds` since the start, `kind` (`phase`, `note`, `detail`,
+    /// `warning`, `output`, `question`, `error`), `text`, and where there is one `bake`, `phase` and `step`.
+    Json,
+}
+
 /// A phase and how long it took.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Phase {
@@ -42,6 +53,7 @@ pub struct Reporter(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     volume: Volume,
+    format: Format,
     colour: bool,
     began: Instant,
     phases: Vec<Phase>,
@@ -56,6 +68,7 @@ impl Reporter {
         let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let inner = Inner {
             volume,
+            format: Format::Text,
             colour,
             began: Instant::now(),
             phases: Vec::new(),
@@ -64,6 +77,11 @@ impl Reporter {
             stop: None,
         };
         Self(Arc::new(Mutex::new(inner)))
+    }
+
+    /// From now on progress is written so.
+    pub fn write_as(&self, format: Format) {
+        self.lock().format = format;
     }
 
     /// From now on a reader of standard error that goes away asks to stop, once, as its signal would.
@@ -98,26 +116,46 @@ impl Reporter {
         inner.current = Some((name.to_owned(), Instant::now()));
         let at = inner.began.elapsed().as_secs_f64();
         let shown = inner.paint("1", &format!("{name:<9}"));
-        inner.say(Volume::Normal, &format!("{at:7.2} s  {shown} {about}"), &format!("{name:<9} {about}"));
+        let told = Told { kind: "phase", text: about, step: None };
+        inner.say(
+            Volume::Normal,
+            &told,
+            &format!("{at:7.2} s  {shown} {about}"),
+            &format!("{name:<9} {about}"),
+        );
     }
 
     /// Something to know within a phase.
     pub fn note(&self, text: &str) {
         let mut inner = self.lock();
-        inner.say(Volume::Normal, &format!("           {:<9} {text}", ""), text);
+        let told = Told { kind: "note", text, step: None };
+        inner.say(Volume::Normal, &told, &format!("           {:<9} {text}", ""), text);
+    }
+
+    /// A question to whoever attends: heard however quiet it is.
+    pub fn ask(&self, text: &str) {
+        let mut inner = self.lock();
+        let shown = inner.paint("1", text);
+        inner.say(Volume::Quiet, &Told { kind: "question", text, step: None }, &shown, text);
     }
 
     /// Something that only a closer look needs.
     pub fn detail(&self, text: &str) {
         let mut inner = self.lock();
-        inner.say(Volume::Verbose, &format!("           {:<9} {text}", ""), text);
+        let told = Told { kind: "detail", text, step: None };
+        inner.say(Volume::Verbose, &told, &format!("           {:<9} {text}", ""), text);
     }
 
     /// Something that is not right but does not end the bake.
     pub fn warn(&self, text: &str) {
         let mut inner = self.lock();
         let shown = format!("{} {text}", inner.paint("33;1", "warning:"));
-        inner.say(Volume::Quiet, &shown, &format!("warning: {text}"));
+        inner.say(
+            Volume::Quiet,
+            &Told { kind: "warning", text, step: None },
+            &shown,
+            &format!("warning: {text}"),
+        );
     }
 
     /// A line of a step's own output. Control characters are shown, not obeyed: it comes from programs that
@@ -126,7 +164,8 @@ impl Reporter {
         let text = harmless(text);
         let mut inner = self.lock();
         let shown = format!("{} {text}", inner.paint("2", &format!("{step:>19} │")));
-        inner.say(Volume::Normal, &shown, &format!("{step} | {text}"));
+        let told = Told { kind: "output", text: &text, step: Some(step) };
+        inner.say(Volume::Normal, &told, &shown, &format!("{step} | {text}"));
     }
 
     /// Ends the last phase; all of them, in order.
@@ -167,15 +206,34 @@ impl Inner {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    fn say(&mut self, from: Volume, shown: &str, logged: &str) {
+    fn say(&mut self, from: Volume, told: &Told<'_>, shown: &str, logged: &str) {
         if self.volume >= from {
+            let line = match self.format {
+                Format::Text => shown.trim_end().to_owned(),
+                Format::Json => self.document(told).to_string(),
+            };
             // In one write: other processes' lines may come in between.
-            let line = format!("{}\n", shown.trim_end());
+            let line = format!("{line}\n");
             if let Err(error) = std::io::stderr().write_all(line.as_bytes()) {
                 self.unheard(&error);
             }
         }
         self.write_log(logged);
+    }
+
+    fn document(&self, told: &Told<'_>) -> serde_json::Value {
+        let bake =
+            self.log.as_ref().and_then(|(path, _)| path.file_stem()).map(|stem| stem.to_string_lossy());
+        let fields = [
+            ("bake", bake.as_deref()),
+            ("phase", self.current.as_ref().map(|(name, _)| name.as_str())),
+            ("step", told.step),
+            ("kind", Some(told.kind)),
+            ("text", Some(told.text)),
+        ];
+        let mut document = stamp(self.began.elapsed());
+        document.extend(fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into()))));
+        document.into()
     }
 
     /// Nobody hears any more: a pipe's reader ended, or the terminal went away (the kernel's SIGHUP does not
@@ -199,6 +257,19 @@ impl Inner {
             drop(file.write_all(format!("{at:9.3} {}\n", text.trim_end()).as_bytes()));
         }
     }
+}
+
+/// What a line tells.
+struct Told<'a> {
+    kind: &'a str,
+    text: &'a str,
+    step: Option<&'a str>,
+}
+
+fn stamp(since_start: Duration) -> serde_json::Map<String, serde_json::Value> {
+    let time = format!("{:.3}", jiff::Timestamp::now());
+    let entries = [("time", time.into()), ("seconds", result::rounded(since_start).into())];
+    entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// The text with every control character but tab made visible, so that a package's output cannot steer the
@@ -240,6 +311,27 @@ mod tests {
         assert_eq!(harmless("\x1b]0;title\x07x"), "\\u{1b}]0;title\\u{7}x");
         assert_eq!(harmless("\x1b[2Jx\ty"), "\\u{1b}[2Jx\ty");
         assert_eq!(harmless("\x1b["), "\\u{1b}[");
+    }
+
+    #[test]
+    fn a_line_of_json_tells_when_what_and_of_which_bake() {
+        let folder = tempfile::tempdir().unwrap();
+        let reporter = Reporter::new(Volume::Quiet);
+        reporter.log_to(&folder.path().join("bake-1a.log")).unwrap();
+        reporter.phase("provision", "step 1 of 1: apt");
+        let told = Told { kind: "output", text: "Setting up \"web\"", step: Some("apt") };
+        let document = reporter.lock().document(&told);
+        assert!(document["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
+        assert!(document["seconds"].as_f64().is_some_and(|seconds| seconds < 60.0));
+        for (key, value) in [
+            ("bake", "bake-1a"),
+            ("phase", "provision"),
+            ("step", "apt"),
+            ("kind", "output"),
+            ("text", "Setting up \"web\""),
+        ] {
+            assert_eq!(document[key], value);
+        }
     }
 
     #[test]

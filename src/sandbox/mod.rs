@@ -107,6 +107,9 @@ pub struct Run {
     pub devices: Vec<PathBuf>,
     /// Keeps CAP_SYS_ADMIN, so that it may mount. Whoever has it is not held by this sandbox: only where a step asks.
     pub mounts: bool,
+    /// Nothing of the image can be changed, only what is in the sandbox's own folders.
+    #[serde(default)]
+    pub read_only: bool,
     /// Limits on memory, processes and processor time; none by default.
     pub limits: Limits,
     /// The program's standard input; nothing where left out. Not of an interactive run.
@@ -143,6 +146,7 @@ impl Run {
             timeout: None,
             devices: Vec::new(),
             mounts: false,
+            read_only: false,
             limits: Limits::default(),
             input: None,
             outside: false,

@@ -74,7 +74,8 @@ fn build(spec: &Spec) -> Result<Root> {
     let place = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .with_context(|| format!("opening the root {}", path.display()))?;
     let mount = mount::clone_mount(place.as_fd(), true).context("binding the root")?;
-    mount::set_attributes(mount.as_fd(), NODEV, true)
+    let attributes = if spec.run.read_only { NODEV | RDONLY } else { NODEV };
+    mount::set_attributes(mount.as_fd(), attributes, true)
         .context("mounting the root without devices (needs Linux 5.12)")?;
     mount::attach(mount.as_fd(), place.as_fd()).context("attaching the root")?;
 

@@ -9,6 +9,7 @@ use crate::support::bases::{self, tiny_base};
 use crate::support::host::has;
 use crate::support::packages::Deb;
 
+mod attended;
 mod caches;
 mod layouts;
 mod rpm;

@@ -9,6 +9,7 @@ pub mod metadata;
 pub mod packages;
 pub mod roots;
 pub mod standin;
+pub mod terminal;
 pub mod web;
 
 /// Whether this test cannot run here: `why` is then printed. In CI (`CI` set) nothing is skipped silently.

@@ -1,0 +1,76 @@
+//! A program at a terminal: `script` has the other end of it.
+
+use std::io::{Read as _, Write as _};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::bakery::Bakery;
+
+/// Longer than any answer takes on a busy host.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A command at a terminal.
+pub struct Terminal {
+    child: Child,
+    keys: ChildStdin,
+    shown: Arc<Mutex<Vec<u8>>>,
+    /// How much of what was shown was waited for.
+    read: usize,
+}
+
+impl Terminal {
+    /// Starts `bakehouse` at one; `arguments` have no quotes in them.
+    pub fn bakehouse(bakery: &Bakery, arguments: &str) -> Self {
+        let line = format!("exec {} {arguments}", env!("CARGO_BIN_EXE_bakehouse"));
+        let mut command = bakery.program(&["script", "-qefc", &line, "/dev/null"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().unwrap();
+        let (keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let log = shown.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = screen.read(&mut buffer) {
+                log.lock().unwrap().extend_from_slice(&buffer[..count]);
+            }
+        });
+        Self { child, keys, shown, read: 0 }
+    }
+
+    /// All that was shown.
+    pub fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
+    }
+
+    /// Waits until this is shown, after what was waited for before.
+    #[track_caller]
+    pub fn until(&mut self, text: &str) -> &mut Self {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let shown = self.shown();
+            if let Some(at) = shown.get(self.read..).and_then(|new| new.find(text)) {
+                self.read += at + text.len();
+                return self;
+            }
+            let over = self.child.try_wait().unwrap();
+            assert!(
+                Instant::now() < deadline && over.is_none(),
+                "{text:?} is not shown ({over:?}):\n{shown}"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Types a line.
+    pub fn types(&mut self, line: &str) -> &mut Self {
+        writeln!(self.keys, "{line}").unwrap();
+        self
+    }
+
+    /// Waits for the end; the exit status and all that was shown.
+    pub fn end(mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().unwrap();
+        (status.code(), self.shown())
+    }
+}
