@@ -8,17 +8,23 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::error::{Failure, Kind};
-use crate::recipe::{DiskSpec, HygieneSpec, Variables};
+use crate::recipe::{Collision, DiskSpec, HygieneSpec, Variables};
 
 mod base;
 mod describe;
 mod late;
 mod make;
+mod names;
+mod shape;
+mod shape_words;
 mod stops;
+mod tags;
 
 pub use base::show_age;
 pub use late::{Late, MainPackage};
 pub use make::{Facts, make};
+pub use names::{judge_name, name_taken, renamed, suffixed};
+pub use shape::{Ebs, Mapping, Said, Shape, gib};
 pub use stops::Stops;
 
 /// What identifies a bake: `bake-` and 17 hexadecimal digits, time first, so that ids sort by age.
@@ -106,6 +112,17 @@ pub struct BaseFacts {
     pub notes: Vec<String>,
 }
 
+impl BaseFacts {
+    /// What the base says of itself in EC2's words; nothing where its cloud has others.
+    pub fn shape(&self) -> Shape {
+        let mut shape: Shape = serde_json::from_value(self.inherited.clone()).unwrap_or_default();
+        if shape.root_device_name.is_empty() {
+            shape.root_device_name.clone_from(&self.root_device);
+        }
+        shape
+    }
+}
+
 /// Who and where the builder is.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Place {
@@ -142,7 +159,7 @@ pub struct ImagePlan {
     pub name: NamePlan,
     /// The description with its provenance; may hold `{version}` and `{release}` as the name may.
     pub description: String,
-    /// All tags of volume, snapshot and image; values may hold `{version}` and `{release}`.
+    /// All its tags; values may hold `{version}` and `{release}`.
     pub tags: BTreeMap<String, String>,
     /// Keys of the tags whose values hold a word that is still open.
     #[serde(skip)]
@@ -152,6 +169,27 @@ pub struct ImagePlan {
     pub open_description: bool,
     /// The architecture.
     pub arch: Arch,
+    /// What it is registered as: the base's attributes and block devices, and the recipe's over them.
+    pub shape: Shape,
+    /// What becomes of an image that has the name already.
+    pub collision: Collision,
+    /// The image that has the name, where this one is to take its place.
+    pub replaces: Option<String>,
+}
+
+/// The snapshot to be made.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct SnapshotPlan {
+    /// Its description; the image's where the recipe says none of its own. May hold open words.
+    pub description: String,
+    /// All its tags; values may hold open words.
+    pub tags: BTreeMap<String, String>,
+    /// Keys of the tags whose values hold a word that is still open.
+    #[serde(skip)]
+    pub open_tags: Vec<String>,
+    /// Whether the description holds such a word.
+    #[serde(skip)]
+    pub open_description: bool,
 }
 
 /// The disk to be made.
@@ -161,7 +199,7 @@ pub struct DiskPlan {
     pub size: u64,
     /// What the recipe says of it.
     pub spec: DiskSpec,
-    /// Tags of the volume and the snapshot, at creation.
+    /// Tags of the volume, at creation.
     pub tags: BTreeMap<String, String>,
     /// The client token of its creation: the same for every try.
     pub token: String,
@@ -197,8 +235,12 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// The disk it makes.
     pub disk: DiskPlan,
+    /// The snapshot it takes.
+    pub snapshot: SnapshotPlan,
     /// The image it registers.
     pub image: ImagePlan,
+    /// What the operator should know of it before it begins.
+    pub notes: Vec<String>,
     /// SHA-256 of the recipe, its variables and every local file that it names, hexadecimal.
     pub recipe_digest: String,
     /// The recipe's environment (`[env.NAME]`) that was chosen.
@@ -226,19 +268,6 @@ impl CleanlyClosed {
     pub(crate) fn witnessed() -> Self {
         Self(())
     }
-}
-
-/// Judges an image's name, all filled in.
-pub fn judge_name(name: &str) -> Result<(), Failure> {
-    crate::recipe::template::check_image_name(name).map_err(|why| {
-        Failure::new(Kind::Name, why).hint("mend [image] name, or what the words in braces stand for")
-    })
-}
-
-/// That a name is taken already.
-pub fn name_taken(name: &str, by: &str) -> Failure {
-    Failure::new(Kind::Name, format!("the image name {name} is taken by {by}"))
-        .hint("give another name, put {time} in it, or deregister the old image")
 }
 
 #[cfg(test)]

@@ -188,7 +188,7 @@ impl Kitchen<'_> {
         {
             return Err(crate::plan::name_taken(&late.name, &taken).into());
         }
-        let spec = SnapshotSpec { description: late.description.clone(), tags: late.tags.clone() };
+        let spec = SnapshotSpec { description: late.snapshot_description, tags: late.snapshot_tags };
         let mut captured = Captured {
             bake: plan.bake.clone(),
             snapshot: String::new(),
@@ -199,7 +199,8 @@ impl Kitchen<'_> {
                 tags: late.tags,
                 arch: plan.image.arch,
                 size: plan.disk.size,
-                disk: plan.disk.spec.clone(),
+                shape: plan.image.shape.clone(),
+                collision: plan.image.collision,
             },
             base: plan.base.clone(),
             region: plan.place.region.clone(),

@@ -38,6 +38,9 @@ pub struct Args {
     /// The root's partition number, where finding it by content is not wanted
     #[arg(long, value_name = "N")]
     pub partition: Option<u32>,
+    /// How the image is shaped
+    #[command(flatten)]
+    pub shape: super::shape::Shape,
     /// Show the plan and touch nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -24,6 +24,7 @@ pub mod inputs;
 pub mod local;
 pub mod order;
 pub mod settings;
+pub mod shape;
 mod signals;
 pub mod validate;
 

@@ -2,18 +2,19 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
 use super::Context;
 use super::bake::Args;
 use super::settings::Settings;
+use super::shape::lay_tags;
 use super::validate::{self, Read};
 use crate::cloud::Cloud;
 use crate::error::{Failure, Kind};
 use crate::plan::{BakeId, Facts, NamePlan, Plan, make, name_taken};
 use crate::provisioner::StepPlan;
-use crate::recipe::{self, Inputs, OneLine, Recipe};
+use crate::recipe::{self, Inputs, OneLine, Recipe, UefiData};
 
 /// A recipe that is good, with its steps settled against their provisioners.
 pub struct Order(Read);
@@ -76,6 +77,7 @@ impl Order {
             return Err(name_taken(name, &taken).into());
         }
         plan.warnings.iter().for_each(|warning| context.reporter.warn(warning));
+        plan.notes.iter().for_each(|note| context.reporter.note(note));
         Ok(plan)
     }
 
@@ -91,6 +93,9 @@ impl Order {
         for (name, variable) in &recipe.variables.0 {
             let value = variable.value.to_string();
             hash.update(format!("var {name} {} {value}", value.len()));
+        }
+        if let Some(UefiData::Data(data)) = &recipe.image.shape.uefi_data {
+            hash.update(data);
         }
         for step in settled.steps.iter().chain(&settled.checks) {
             hash.update(&step.digest);
@@ -129,16 +134,7 @@ fn lay_over(recipe: &mut Recipe, args: &Args) -> Result<()> {
     if let Some(description) = &args.description {
         recipe.image.description = Some(spanned(&filled("--description", description)?));
     }
-    for tag in &args.tags {
-        let Some((key, value)) = tag.split_once('=') else {
-            bail!(usage(format!("--tag {tag} has no =")).hint("write --tag KEY=VALUE"));
-        };
-        if let Some(why) = recipe::wrong_tag(key) {
-            bail!(usage(format!("--tag {tag}: {why}")).hint("give another key"));
-        }
-        let value = filled("--tag", value)?;
-        recipe.image.tags.insert(key.to_owned(), spanned(&value));
-    }
+    lay_tags("--tag", &args.tags, &variables, &mut recipe.image.tags)?;
     if let Some(size) = &args.size {
         recipe.disk.size = Some(
             recipe::units::parse_size(size)
@@ -148,7 +144,7 @@ fn lay_over(recipe: &mut Recipe, args: &Args) -> Result<()> {
     if args.partition.is_some() {
         recipe.disk.partition = args.partition;
     }
-    Ok(())
+    args.shape.lay_over(recipe)
 }
 
 /// `bake-`, the milliseconds since 1970 in 11 hexadecimal digits, and 6 by chance.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::error::{Failure, Kind};
 use crate::provisioner::{Builder, FileFacts, Library, Settled, check_recipe};
-use crate::recipe::{Inputs, Look, Recipe, Source, render, source_from_bytes, vars};
+use crate::recipe::{Complained, Inputs, Look, Recipe, Source, render, source_from_bytes, vars};
 
 use super::inputs::RecipeFlags;
 
@@ -75,7 +75,10 @@ pub fn check(source: Source, folder: &Path, downloads: &Path, inputs: &Inputs) -
     let folder = std::path::absolute(folder).with_context(|| format!("finding {}", folder.display()))?;
     let builder = Builder { recipe_folder: &folder, downloads, facts: &facts };
     let wrong = match check_recipe(&source, &Library::open(&folder), builder, inputs) {
-        Ok((recipe, settled)) => return Ok(Read { source, recipe, settled }),
+        Ok((mut recipe, settled)) => match super::shape::fill_in_uefi(&mut recipe, &folder) {
+            Ok(()) => return Ok(Read { source, recipe, settled }),
+            Err(complaint) => vec![Complained { source: source.clone(), complaints: vec![complaint] }],
+        },
         Err(wrong) => wrong,
     };
     let look = look();

@@ -7,8 +7,8 @@ use anyhow::Result;
 use async_trait::async_trait;
 
 use crate::journal::{Journal, Thing};
-use crate::plan::{Arch, BakeId, BaseFacts, CleanlyClosed, DiskPlan, Locator, Place};
-use crate::recipe::BaseSelector;
+use crate::plan::{Arch, BakeId, BaseFacts, CleanlyClosed, DiskPlan, Locator, Place, Shape};
+use crate::recipe::{BaseSelector, Collision};
 use crate::stop::Stop;
 
 mod binfmt;
@@ -33,7 +33,7 @@ pub struct SnapshotSpec {
     pub tags: BTreeMap<String, String>,
 }
 
-/// What an image is registered with; everything else comes from the base's [`BaseFacts::inherited`].
+/// What an image is registered with.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ImageSpec {
     /// Its name, free when last looked at.
@@ -46,8 +46,11 @@ pub struct ImageSpec {
     pub arch: Arch,
     /// The root volume's size in bytes.
     pub size: u64,
-    /// The root volume's type, iops and throughput, where the recipe says them.
-    pub disk: crate::recipe::DiskSpec,
+    /// Its attributes and block devices; the root's snapshot is the one that it is registered on.
+    pub shape: Shape,
+    /// What becomes of an image that has the name already.
+    #[serde(default)]
+    pub collision: Collision,
 }
 
 /// Something tagged as a bake's that no image needs.

@@ -23,7 +23,7 @@ impl Plan {
         for warning in &self.warnings {
             row("warning", warning);
         }
-        row("disk", &self.describe_disk());
+        row("disk", &super::shape_words::disk(&self.disk, &self.base, self.place.cloud == "ec2"));
         match &self.image.name {
             NamePlan::Settled(name) => row("image", name),
             NamePlan::AfterInstall(name) => {
@@ -31,13 +31,12 @@ impl Plan {
             }
         }
         row("description", &self.image.description);
-        for (key, value) in &self.image.tags {
-            row("tag", &format!("{key} = {value}"));
+        if self.snapshot.description != self.image.description {
+            row("snapshot", &self.snapshot.description);
         }
-        if let Some(inherited) = self.base.inherited.as_object() {
-            for (key, value) in inherited {
-                row("inherited", &format!("{key} = {value}"));
-            }
+        self.describe_tags(&mut row);
+        for (key, value) in super::shape_words::rows(&self.base, &self.image.shape) {
+            row(&key, &value);
         }
         row("recipe", &format!("sha256 {}", self.recipe_digest));
         if let Some(name) = &self.environment {
@@ -55,6 +54,9 @@ impl Plan {
         self.describe_stops().iter().for_each(|(key, value)| row(key, value));
         row("hygiene", &self.describe_hygiene());
         row("audit", &self.describe_audit());
+        for note in &self.notes {
+            row("note", note);
+        }
         row(
             "then",
             match self.stops.until {
@@ -70,6 +72,20 @@ impl Plan {
         let name = base.name.as_deref().unwrap_or("(no name)");
         let age = self.base_age.map(|age| format!("{} old, ", super::show_age(age))).unwrap_or_default();
         format!("{name} ({}), {age}{}, {}", base.id(), show_size(base.size), base.arch.as_str())
+    }
+
+    /// Those of the image, then what snapshot and volume have otherwise.
+    fn describe_tags(&self, row: &mut impl FnMut(&str, &str)) {
+        let (image, snapshot, volume) = (&self.image.tags, &self.snapshot.tags, &self.disk.tags);
+        for (key, value) in image {
+            let alone = !snapshot.contains_key(key) && !volume.contains_key(key);
+            row("tag", &format!("{key} = {value}{}", if alone { " (image alone)" } else { "" }));
+        }
+        for (thing, tags) in [("snapshot", snapshot), ("volume", volume)] {
+            for (key, value) in tags.iter().filter(|(key, value)| image.get(*key) != Some(*value)) {
+                row("tag", &format!("{key} = {value} ({thing} alone)"));
+            }
+        }
     }
 
     fn describe_hygiene(&self) -> String {
@@ -92,24 +108,6 @@ impl Plan {
         };
         if !self.hygiene.accept.is_empty() {
             text.push_str(&format!(", but for {}", self.hygiene.accept.join(", ")));
-        }
-        text
-    }
-
-    fn describe_disk(&self) -> String {
-        let spec = &self.disk.spec;
-        let mut text = show_size(self.disk.size);
-        if let Some(kind) = &spec.volume_type {
-            text.push_str(&format!(", {kind}"));
-        }
-        if let Some(iops) = spec.iops {
-            text.push_str(&format!(", {iops} IOPS"));
-        }
-        if let Some(throughput) = spec.throughput {
-            text.push_str(&format!(", {throughput} MiB/s"));
-        }
-        if self.disk.size > self.base.size {
-            text.push_str(&format!(" (grown from {})", show_size(self.base.size)));
         }
         text
     }

@@ -45,8 +45,12 @@ pub struct Late {
     pub name: String,
     /// Its description.
     pub description: String,
-    /// All tags.
+    /// All its tags.
     pub tags: BTreeMap<String, String>,
+    /// The snapshot's description.
+    pub snapshot_description: String,
+    /// The snapshot's tags.
+    pub snapshot_tags: BTreeMap<String, String>,
 }
 
 impl Late {
@@ -58,20 +62,36 @@ impl Late {
             NamePlan::AfterInstall(template) => settle(template, main.map(MainPackage::for_a_name).as_ref())?,
         };
         super::judge_name(&name)?;
-        let mut tags = BTreeMap::new();
-        for (key, value) in &plan.image.tags {
-            let value = if plan.image.open_tags.contains(key) { fill(value)? } else { value.clone() };
-            tags.insert(key.clone(), value);
-        }
-        if let Some(main) = main {
-            tags.entry("appversion".to_owned()).or_insert_with(|| main.appversion());
-        }
-        let description = if plan.image.open_description {
-            fill(&plan.image.description)?
-        } else {
-            plan.image.description.clone()
+        let tags = |planned: &BTreeMap<String, String>, open: &[String]| -> Result<_, Failure> {
+            let mut tags = BTreeMap::new();
+            for (key, value) in planned {
+                let value = if open.contains(key) { fill(value)? } else { value.clone() };
+                tags.insert(key.clone(), value);
+            }
+            if let Some(main) = main {
+                tags.entry("appversion".to_owned()).or_insert_with(|| main.appversion());
+            }
+            Ok(tags)
         };
-        Ok(Self { name, description: super::make::cut(&description, super::make::DESCRIPTION_MOST), tags })
+        let description = |planned: &String, open: bool| -> Result<_, Failure> {
+            let text = if open { fill(planned)? } else { planned.clone() };
+            Ok(super::make::cut(&text, super::make::DESCRIPTION_MOST))
+        };
+        Ok(Self {
+            name,
+            description: description(&plan.image.description, plan.image.open_description)?,
+            tags: tags(&plan.image.tags, &plan.image.open_tags)?,
+            snapshot_description: description(&plan.snapshot.description, plan.snapshot.open_description)?,
+            snapshot_tags: tags(&plan.snapshot.tags, &plan.snapshot.open_tags)?,
+        })
+    }
+
+    /// The same under another name.
+    pub fn called(mut self, name: String) -> Self {
+        self.description = super::renamed(&self.description, &self.name, &name);
+        self.snapshot_description = super::renamed(&self.snapshot_description, &self.name, &name);
+        self.name = name;
+        self
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{BakeId, BaseFacts, DiskPlan, ImagePlan, NamePlan, Place, Plan, judge_name};
+use super::shape::{Said, Shape};
+use super::tags::{TAG_VALUE_MOST, fill};
+use super::{BakeId, BaseFacts, DiskPlan, ImagePlan, NamePlan, Place, Plan, SnapshotPlan, judge_name};
 use crate::error::{Failure, Kind};
 use crate::provisioner::StepPlan;
 use crate::recipe::Recipe;
@@ -12,10 +14,6 @@ use crate::recipe::units::show_size;
 /// The longest description that RegisterImage takes, in characters.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CopyImage.html> (255 bytes at most).
 pub(super) const DESCRIPTION_MOST: usize = 255;
-/// The most tags on a resource, and the longest value in characters.
-/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions>.
-const TAGS_MOST: usize = 50;
-const TAG_VALUE_MOST: usize = 256;
 
 /// All that a plan is made from, besides the recipe.
 pub struct Facts<'a> {
@@ -95,31 +93,23 @@ pub fn make(
         .transpose()?;
     let (description, open_description) = provenance(own, &name, &base);
 
-    let mut tags = BTreeMap::new();
-    let mut open_tags = Vec::new();
-    for (key, template) in &recipe.image.tags {
-        let (value, open) = settle(&format!("the tag {key}"), &template.value)?;
-        judge_tag(key, &value)?;
-        if open {
-            open_tags.push(key.clone());
-        }
-        tags.insert(key.clone(), value);
-    }
-    for (key, value) in own_tags(&bake, &place, &base, now, creator, &digest) {
-        // The user's own tags win, but for those by which Bakehouse finds what it made.
-        if key.starts_with("bakehouse:") {
-            tags.insert(key, value);
-        } else {
-            tags.entry(key).or_insert(value);
-        }
-    }
-    if tags.len() + usize::from(asks_package) > TAGS_MOST {
-        return Err(Failure::new(
-            Kind::Recipe,
-            format!("{} tags, and EC2 takes {TAGS_MOST} a resource", tags.len()),
-        )
-        .hint("drop some of [image] tags"));
-    }
+    let own_description = recipe
+        .image
+        .snapshot_description
+        .as_ref()
+        .map(|text| settle("the snapshot's description", &text.value))
+        .transpose()?;
+    let snapshot_description = own_description.unwrap_or_else(|| (description.clone(), open_description));
+
+    let own = own_tags(&bake, &place, &base, now, creator, &digest);
+    let tags_of = |what: &str, separate| {
+        fill(what, &recipe.image.tags, separate, &own, usize::from(asks_package), settle)
+    };
+    let image_tags = tags_of("image", &recipe.tags.image)?;
+    let snapshot_tags = tags_of("snapshot", &recipe.tags.snapshot)?;
+    let mut volume_tags = tags_of("volume", &recipe.tags.volume)?;
+    // A volume is made before any package is installed.
+    volume_tags.tags.retain(|key, _| !volume_tags.open.contains(key));
 
     let size = recipe.disk.size.unwrap_or(base.size);
     if size < base.size {
@@ -127,14 +117,40 @@ pub fn make(
         return Err(Failure::new(Kind::Recipe, message)
             .hint("a volume can't be smaller than its snapshot: raise size, or leave it out"));
     }
-    let settled_tags = tags.iter().filter(|(key, _)| !open_tags.contains(key));
-    let disk = DiskPlan {
-        size,
-        spec: recipe.disk.clone(),
-        tags: settled_tags.map(|(key, value)| (key.clone(), value.clone())).collect(),
-        token: bake.0.clone(),
+    let said = Said { disk: &recipe.disk, size, devices: &recipe.devices, shape: &recipe.image.shape };
+    let (shape, notes) = if place.cloud == "ec2" {
+        let refused = recipe.disk.refused(size);
+        if !refused.is_empty() {
+            return Err(Failure::new(Kind::Recipe, format!("the bake's volume: {}", refused.join("; ")))
+                .hint("mend [disk] or [disk.bake]"));
+        }
+        (base.shape().with(said, base.arch)?, Vec::new())
+    } else {
+        let kept = Shape {
+            root_device_name: said.shape.root_device.clone().unwrap_or_else(|| base.root_device.clone()),
+            boot_mode: said.shape.boot_mode.clone(),
+            ..Shape::default()
+        };
+        (kept, super::shape::unknown_elsewhere(&said).into_iter().collect())
     };
-    let image = ImagePlan { name, description, tags, open_tags, open_description, arch: base.arch };
+    let disk = DiskPlan { size, spec: recipe.disk.clone(), tags: volume_tags.tags, token: bake.0.clone() };
+    let snapshot = SnapshotPlan {
+        description: snapshot_description.0,
+        tags: snapshot_tags.tags,
+        open_tags: snapshot_tags.open,
+        open_description: snapshot_description.1,
+    };
+    let image = ImagePlan {
+        name,
+        description,
+        tags: image_tags.tags,
+        open_tags: image_tags.open,
+        open_description,
+        arch: base.arch,
+        shape,
+        collision: recipe.image.collision,
+        replaces: None,
+    };
     let hygiene = recipe.hygiene.clone();
     let (base_age, warnings) = (base.age(now), super::base::warnings(recipe, &base, now));
     let (environment, variables) = (recipe.environment.clone(), recipe.variables.clone());
@@ -145,7 +161,9 @@ pub fn make(
         base_age,
         warnings,
         disk,
+        snapshot,
         image,
+        notes,
         recipe_digest: digest,
         environment,
         variables,
@@ -258,12 +276,4 @@ fn own_tags(
         tags.push(("base_ami_version", version.clone()));
     }
     tags.into_iter().map(|(key, value)| (key.to_owned(), cut(&value, TAG_VALUE_MOST))).collect()
-}
-
-fn judge_tag(key: &str, value: &str) -> Result<(), Failure> {
-    if value.chars().count() <= TAG_VALUE_MOST {
-        return Ok(());
-    }
-    let message = format!("the tag {key}'s value, filled in, has more than {TAG_VALUE_MOST} characters");
-    Err(Failure::new(Kind::Recipe, message).hint("shorten it"))
 }

@@ -59,7 +59,10 @@ fn needs_a_package(recipe: &Recipe, steps: &[StepPlan], complaints: &mut Complai
         return;
     }
     let image = &recipe.image;
-    for text in std::iter::once(&image.name).chain(&image.description).chain(image.tags.values()) {
+    let texts = [&image.description, &image.snapshot_description].into_iter().flatten();
+    let tags = [&image.tags, &recipe.tags.snapshot, &recipe.tags.image];
+    let tags = tags.into_iter().flat_map(|tags| tags.values());
+    for text in std::iter::once(&image.name).chain(texts).chain(tags) {
         let Ok(template) = Template::parse(&text.value) else { continue };
         if let Some(name) = template.placeholders().find(|name| OPEN.contains(name)) {
             let written = format!("{{{name}}}");

@@ -185,7 +185,7 @@ fn check_selector(key: &str, text: &Spanned<String>, complaints: &mut Complaints
     }
 }
 
-fn resource_id(text: &str, prefix: &str) -> bool {
+pub(super) fn resource_id(text: &str, prefix: &str) -> bool {
     text.strip_prefix(prefix).is_some_and(|digits| {
         matches!(digits.len(), 8 | 17)
             && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))

@@ -8,25 +8,34 @@ use crate::error::{Failure, Kind};
 
 mod base;
 pub mod complaint;
-mod disk;
+pub(crate) mod device;
+pub(crate) mod disk;
 mod filters;
 mod hygiene;
 mod line;
 pub(crate) mod reader;
 mod rights;
 mod sections;
+mod shape;
+mod tags;
 pub mod template;
 mod tree;
 pub mod units;
 pub mod vars;
+pub(crate) mod volume;
 mod when;
 mod words;
 
 pub use complaint::{Complained, Complaint, Look, Source, render};
+pub use device::{Device, DeviceSpec, VolumeSpec};
+pub use disk::{BakeSpec, DiskSpec};
 pub use hygiene::{Audit, HygieneSpec, Part, path_glob};
 pub use line::{OneLine, base_text, one_line};
 pub use rights::Rights;
 pub(crate) use sections::STEP_KEYS;
+pub use shape::{Collision, ShapeSpec, UefiData, uefi_data};
+pub use tags::{TagSpec, Tags, wrong_tag};
+use template::Template;
 pub use vars::{Inputs, VarValue, Variables};
 pub use when::{Release, When, WhenSpec};
 
@@ -118,23 +127,14 @@ pub struct ImageSpec {
     pub name: Spanned<String>,
     /// The description's template; provenance is added behind it.
     pub description: Option<Spanned<String>>,
-    /// The user's own tags: key to template.
-    pub tags: BTreeMap<String, Spanned<String>>,
-}
-
-/// `[disk]`. Sizes in bytes, iops in operations a second, throughput in MiB a second.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct DiskSpec {
-    /// Size in bytes; the base's where left out.
-    pub size: Option<u64>,
-    /// EBS volume type (`gp3`, `io2`, …).
-    pub volume_type: Option<String>,
-    /// Provisioned operations a second.
-    pub iops: Option<u32>,
-    /// Throughput in MiB/s (gp3 alone).
-    pub throughput: Option<u32>,
-    /// The root's partition number, where finding it by content is not wanted.
-    pub partition: Option<u32>,
+    /// The snapshot's description's template; the image's description where left out.
+    pub snapshot_description: Option<Spanned<String>>,
+    /// The user's own tags of volume, snapshot and image.
+    pub tags: Tags,
+    /// How it boots, and what it supports.
+    pub shape: ShapeSpec,
+    /// What becomes of an image that has the name already.
+    pub collision: Collision,
 }
 
 /// `[[step]]` and `[[check]]`: which provisioner, and its parameters still unchecked (they are checked against
@@ -212,6 +212,10 @@ pub struct Recipe {
     pub base_max_age: Option<u64>,
     /// `[disk]`.
     pub disk: DiskSpec,
+    /// `[[device]]`, in order.
+    pub devices: Vec<DeviceSpec>,
+    /// `[tags]`.
+    pub tags: TagSpec,
     /// `[[step]]`, in order.
     pub steps: Vec<StepSpec>,
     /// `[[check]]`, in order.
@@ -222,11 +226,6 @@ pub struct Recipe {
     pub variables: Variables,
     /// The environment (`[env.NAME]`) that is laid over the rest.
     pub environment: Option<String>,
-}
-
-/// Why a tag's key is refused, where it is.
-pub fn wrong_tag(key: &str) -> Option<&'static str> {
-    sections::wrong_tag(key)
 }
 
 /// A recipe larger than this (bytes) is none: somebody named another file.
@@ -263,6 +262,18 @@ pub fn parse(source: &Source) -> Result<Recipe, Vec<Complaint>> {
     let mut complaints = reader::Complaints::new(source);
     let (readable, _) = read(&mut complaints, &Inputs::default());
     complaints.finish(readable.recipe)
+}
+
+/// Reads one `[[device]]`: its keys alone, without the header.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn one_device(source: &Source) -> Result<DeviceSpec, Vec<Complaint>> {
+    let mut complaints = reader::Complaints::new(source);
+    let entries = complaints.tree();
+    let table = reader::Table::new("a device", 0..0, &entries);
+    let device = device::devices(vec![table], &mut complaints).pop();
+    complaints.finish(device)
 }
 
 /// What can be read of a recipe, whatever is wrong with the rest of it; and what is wrong with the inputs.

@@ -1,12 +1,13 @@
 //! A recipe's sections, from the tree of its values.
 
-use std::collections::BTreeMap;
-
 use super::base::base;
+use super::device::devices;
 use super::disk::disk;
 use super::hygiene::hygiene;
 use super::reader::{Complaints, Table, environment, inside_path, shown};
 use super::rights;
+use super::shape::{collision, shape};
+use super::tags::{separate, tags};
 use super::template::{LONGEST_NAME, Part, Template, allowed_in_name, literals};
 use super::when::when;
 use super::{Complaint, DiskSpec, HygieneSpec, ImageSpec, RawValue, Recipe, Spanned, StepSpec, Variables};
@@ -46,6 +47,8 @@ pub(super) fn recipe(entries: &Entries, complaints: &mut Complaints) -> Readable
         Some(table) => disk(table, complaints),
         None => DiskSpec::default(),
     };
+    let devices = devices(top.tables("device", complaints), complaints);
+    let tags = top.table("tags", complaints).map(|table| separate(table, complaints)).unwrap_or_default();
     let tables = top.tables("step", complaints);
     let steps: Vec<_> = tables.into_iter().filter_map(|table| step(table, None, complaints)).collect();
     let tables = top.tables("check", complaints);
@@ -61,6 +64,8 @@ pub(super) fn recipe(entries: &Entries, complaints: &mut Complaints) -> Readable
         base: base.selector,
         base_max_age: base.max_age,
         disk,
+        devices,
+        tags,
         steps: steps.clone(),
         checks: checks.clone(),
         hygiene,
@@ -92,36 +97,19 @@ fn image(mut table: Table, complaints: &mut Complaints) -> Option<ImageSpec> {
     if let Some(description) = &description {
         template("the description", description, 255, complaints);
     }
-    let mut tags = BTreeMap::new();
-    for (key, value) in table.map("tags", complaints).unwrap_or_default() {
-        if let Some(why) = wrong_tag(&key.value) {
-            let message = format!("`{}` can't be a tag: {why}", shown(&key.value));
-            complaints.push(Complaint::new(message, key.span.clone()));
-        }
-        template("the tag", &value, 256, complaints);
-        tags.insert(key.value, value);
+    let snapshot_description = table.string("snapshot_description", complaints);
+    if let Some(description) = &snapshot_description {
+        template("the snapshot's description", description, 255, complaints);
     }
+    let tags = tags(&mut table, "tags", complaints);
+    let shape = shape(&mut table, complaints);
+    let collision = collision(&mut table, complaints);
     table.finish(complaints);
-    Some(ImageSpec { name: name?, description, tags })
-}
-
-/// Why a tag's key is refused. EC2: at most 128 characters, none that begins with `aws:` in any case.
-pub(super) fn wrong_tag(key: &str) -> Option<&'static str> {
-    if key.is_empty() {
-        Some("its name is empty")
-    } else if key.chars().count() > 128 {
-        Some("its name has more than 128 characters")
-    } else if key.to_ascii_lowercase().starts_with("aws:") {
-        Some("names that begin with aws: are AWS's own")
-    } else if key.starts_with("bakehouse:") {
-        Some("names that begin with bakehouse: are Bakehouse's own")
-    } else {
-        None
-    }
+    Some(ImageSpec { name: name?, description, snapshot_description, tags, shape, collision })
 }
 
 /// Parses a template; complains of what is wrong with it, and of literal text longer than `longest` characters.
-fn template(
+pub(super) fn template(
     what: &str,
     text: &Spanned<String>,
     longest: usize,

@@ -96,7 +96,17 @@ fn limits_of_volumes() {
         }
     };
     for (text, told) in [
-        ("iops = 3000\nthroughput = 2000", ""),
+        ("iops = 8000\nthroughput = 2000", ""),
+        ("throughput = 750", ""),
+        ("throughput = 751", "`throughput` of gp3 is at most a quarter of `iops`: 750 of 3000"),
+        ("iops = 8000\nthroughput = 2000\nsize = '16GiB'", ""),
+        ("iops = 8001\nsize = '16GiB'", "a gp3 volume has at most 500 `iops` a GiB: 8000 of this size"),
+        ("[disk.bake]\niops = 8000\nthroughput = 2000\ninitialization_rate = 300", ""),
+        ("[disk.bake]\ninitialization_rate = 301", "`initialization_rate` is 100 to 300"),
+        ("type = 'gp2'\n[disk.bake]\niops = 4000", "gp2 takes no `iops`"),
+        ("type = 'io2'\niops = 500\n[disk.bake]\ntype = 'gp3'\nthroughput = 500", ""),
+        ("type = 'io2'\niops = 500\n[disk.bake]\ntype = 'io1'", "a volume of type io1 needs `iops`"),
+        ("initialization_rate = 300", "`initialization_rate` is the bake's own volume's"),
         ("iops = 80000\nsize = \"64TiB\"\ntype = \"gp3\"", ""),
         ("iops = 2999", "`iops` of gp3 is 3000 to 80000"),
         ("iops = 80001", "`iops` of gp3 is 3000 to 80000"),
@@ -110,6 +120,123 @@ fn limits_of_volumes() {
         ("partition = 0", "`partition` is 1 to 128"),
     ] {
         assert_eq!(disk(text), told, "{text}");
+    }
+}
+
+/// What is wrong with a recipe that has these lines in [image], and then these.
+fn told_of(image: &str, rest: &str) -> String {
+    let text = format!("[image]\nname = \"web\"\n{image}\n[base]\nimage = \"x\"\n{rest}\n");
+    match parse(&source(&text)) {
+        Ok(_) => String::new(),
+        Err(complaints) => {
+            let lines = complaints.iter().inspect(|one| assert!(text.get(one.span.clone()).is_some()));
+            lines.map(|one| one.message.clone()).collect::<Vec<_>>().join("; ")
+        }
+    }
+}
+
+#[test]
+fn the_shape_of_an_image_is_checked() {
+    for (image, told) in [
+        (
+            "boot_mode = 'uefi'\ntpm = 'v2.0'\nimds = 'v2.0'\nena = true\nsriov = false\nroot_device = '/dev/sda1'",
+            "",
+        ),
+        ("boot_mode = 'efi'", "unknown boot mode `efi`"),
+        ("tpm = '2.0'", "`tpm` can't be `2.0`"),
+        ("imds = 2", "`imds` is an integer; it must be a string"),
+        ("boot_mode = 'legacy-bios'\ntpm = 'v2.0'", "`tpm` needs UEFI, and `boot_mode` is legacy-bios"),
+        ("boot_mode = 'legacy-bios'\ntpm = 'none'", ""),
+        (
+            "boot_mode = 'legacy-bios'\nuefi_data = 'vars.bin'",
+            "`uefi_data` needs UEFI, and `boot_mode` is legacy-bios",
+        ),
+        ("uefi_data = 'QU1aTlVFRk$='", "`uefi_data` is no base64"),
+        ("uefi_data = ''", "`uefi_data` is empty"),
+        ("root_device = '/dev/sd'", "`root_device` is no block device's name"),
+        ("on_collision = 'replace'\ndelete_replaced_snapshots = true", ""),
+        ("on_collision = 'suffix'", ""),
+        ("on_collision = 'replaced'", "unknown way `replaced`"),
+        (
+            "delete_replaced_snapshots = true",
+            "`delete_replaced_snapshots` goes with on_collision = \"replace\"",
+        ),
+        ("snapshot_description = '{nope}'", "unknown placeholder `{nope}`"),
+    ] {
+        assert_eq!(told_of(image, ""), told, "{image}");
+    }
+}
+
+#[test]
+fn block_devices_are_checked() {
+    let cases = [
+        (
+            "name = '/dev/sdb'\nsize = '20GiB'\ntype = 'io2'\niops = 500\ndelete_on_termination = false\nencrypted = true",
+            "",
+        ),
+        ("name = '/dev/xvdba'\nephemeral = 'ephemeral23'", ""),
+        ("name = '/dev/sdb1'\ndrop = true", ""),
+        ("name = '/dev/sdb'\ntype = 'st1'\nsize = '125GiB'", ""),
+        ("name = '/dev/sdb'\nsnapshot = 'snap-0abc1234def567890'", ""),
+        ("name = '/dev/sdb'\nthroughput = 1000", ""),
+        ("size = '1GiB'", "a device has no `name`"),
+        ("name = 'sdb'\nsize = '1GiB'", "`name` is no block device's"),
+        ("name = '/dev/sdb'", "a device that says nothing of itself"),
+        ("name = '/dev/sdb'\nephemeral = 'ephemeral24'", "`ephemeral` names no instance store"),
+        ("name = '/dev/sdb'\nephemeral = 'ephemeral0'\nsize = '1GiB'", "`ephemeral` does not go with `size`"),
+        ("name = '/dev/sdb'\ndrop = true\nephemeral = 'ephemeral0'", "`drop` does not go with `ephemeral`"),
+        ("name = '/dev/sdb'\nsnapshot = 'snap-1'", "`snapshot` must be snap- and 8 or 17 hexadecimal digits"),
+        (
+            "name = '/dev/sdb'\nsnapshot = 'snap-0abc1234def567890'\nencrypted = true",
+            "`encrypted` does not go with `snapshot`",
+        ),
+        ("name = '/dev/sdb'\nsize = '1GiB'\nkms_key = 'alias/x'", "a further device takes no `kms_key`"),
+        ("name = '/dev/sdb'\nsize = '20GiB'\ntype = 'gp4'", "unknown volume type `gp4`"),
+        (
+            "name = '/dev/sdb'\nsize = '1GiB'\niops = 3001",
+            "a gp3 volume has at most 500 `iops` a GiB: 500 of this size",
+        ),
+        (
+            "name = '/dev/sdb'\nsize = '1GiB'\n[[device]]\nname = '/dev/sdb'\ndrop = true",
+            "the device /dev/sdb is there twice",
+        ),
+        ("name = '/dev/sdb'\nsize = '1GiB'\nsnapshto = 1", "unknown key `snapshto` in [[device]]"),
+    ];
+    for (device, told) in cases {
+        assert_eq!(told_of("", &format!("[[device]]\n{device}")), told, "{device}");
+    }
+}
+
+#[test]
+fn keys_of_encryption_are_checked() {
+    let id = "1234abcd-12ab-34cd-56ef-1234567890ab";
+    for good in [
+        id.to_owned(),
+        "alias/web/images_1".to_owned(),
+        format!("mrk-{}", id.replace('-', "")),
+        format!("arn:aws:kms:eu-central-1:123456789012:key/{id}"),
+        "arn:aws-us-gov:kms:us-gov-west-1:123456789012:alias/web".to_owned(),
+    ] {
+        assert_eq!(told_of("", &format!("[disk]\nkms_key = '{good}'")), "", "{good}");
+    }
+    for wrong in ["", "alias/", "key/x", "arn:aws:s3:::bucket", "a b", "arn:aws:kms:eu-central-1:1:key/"] {
+        let told = told_of("", &format!("[disk]\nkms_key = '{wrong}'"));
+        assert!(told.ends_with("names no KMS key"), "{wrong}: {told}");
+    }
+    let told = told_of("", "[disk]\nencrypted = false\nkms_key = 'alias/x'");
+    assert_eq!(told, "`kms_key` encrypts, and `encrypted` is false");
+}
+
+#[test]
+fn tags_of_one_thing_are_checked() {
+    for (tags, told) in [
+        ("[tags.volume]\na = '{base}'\n[tags.snapshot]\nb = '{version}'\n[tags.image]\nc = ''", ""),
+        ("[tags.volume]\na = '{version}'", "{version} is not known when the volume is made"),
+        ("[tags]\nteam = 'web'", "unknown key `team` in [tags]"),
+        ("[tags.image]\n'aws:x' = 'web'", "`aws:x` can't be a tag: names that begin with aws: are AWS's own"),
+        ("[tags.image]\nx = '{nope}'", "unknown placeholder `{nope}`"),
+    ] {
+        assert_eq!(told_of("", tags), told, "{tags}");
     }
 }
 

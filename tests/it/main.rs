@@ -15,5 +15,6 @@ mod local;
 mod manual;
 mod provision;
 mod sandbox;
+mod shape;
 mod standin;
 mod support;

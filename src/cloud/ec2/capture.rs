@@ -105,7 +105,7 @@ impl Ec2 {
                 bake: bake.clone(),
             })?,
         };
-        let call = || self.api.register_image(snapshot, spec, &inherited);
+        let call = || self.api.register_image(snapshot, spec);
         let image =
             || async { Ok(self.image_registered(&spec.name, &bake).await?.and_then(|image| image.image_id)) };
         let look = || search(self.effort(None), self.settings.lookup, image);

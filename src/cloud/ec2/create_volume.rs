@@ -6,7 +6,7 @@ use aws_sdk_ec2::types::{ResourceType, VolumeType};
 
 use super::api::{Api, tag_at_creation};
 use super::explain::{Trouble, explain, id_in};
-use super::inherited::gib;
+use crate::plan::gib;
 use crate::recipe::DiskSpec;
 
 /// A volume to be made of a snapshot.
@@ -24,17 +24,21 @@ pub(super) struct NewVolume<'a> {
 impl Api {
     /// Makes a volume; its id. The same token makes the same volume.
     pub(super) async fn create_volume(&self, volume: &NewVolume<'_>) -> Result<String, Trouble> {
-        let spec = volume.spec;
-        let kind = spec.volume_type.as_deref().unwrap_or("gp3");
+        let kind = volume.spec.while_baking();
+        let number = |number: Option<u32>| number.and_then(|number| i32::try_from(number).ok());
         let answer = self
             .ec2
             .create_volume()
             .availability_zone(volume.zone)
             .snapshot_id(volume.snapshot)
             .size(gib(volume.size))
-            .volume_type(VolumeType::from(kind))
-            .set_iops(spec.iops.and_then(|iops| i32::try_from(iops).ok()))
-            .set_throughput(spec.throughput.and_then(|throughput| i32::try_from(throughput).ok()))
+            .set_volume_type(kind.volume_type.as_deref().map(VolumeType::from))
+            .set_iops(number(kind.iops))
+            .set_throughput(number(kind.throughput))
+            .set_volume_initialization_rate(number(kind.initialization_rate))
+            // Said only to encrypt: that a volume of an encrypted snapshot is not encrypted is refused.
+            .set_encrypted(volume.spec.encrypted.filter(|encrypted| *encrypted))
+            .set_kms_key_id(volume.spec.kms_key.clone())
             .client_token(volume.token)
             .set_tag_specifications(tag_at_creation(ResourceType::Volume, volume.tags).map(|tags| vec![tags]))
             .send()

@@ -4,85 +4,13 @@
 //! RegisterImage inherits nothing by itself; it even defaults to i386 and paravirtual.
 
 use aws_sdk_ec2::types::{BlockDeviceMapping, EbsBlockDevice, Image, VolumeType};
-use serde::{Deserialize, Serialize};
 
-use crate::recipe::DiskSpec;
-
-const GIB: u64 = 1 << 30;
-
-/// Bytes as whole GiB, rounded up: the unit of EBS.
-pub(super) fn gib(bytes: u64) -> i32 {
-    i32::try_from(bytes.div_ceil(GIB)).unwrap_or(i32::MAX)
-}
+pub(super) use crate::plan::Shape as Inherited;
+use crate::plan::{Ebs, Mapping};
 
 /// GiB as bytes.
 pub(super) fn bytes(gib: u64) -> u64 {
-    gib.saturating_mul(GIB)
-}
-
-/// What an image says of itself that its successor must say again. The names are EC2's.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(super) struct Inherited {
-    pub architecture: String,
-    pub virtualization_type: String,
-    pub root_device_name: String,
-    pub block_device_mappings: Vec<Mapping>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ena_support: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sriov_net_support: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub boot_mode: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tpm_support: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub imds_support: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uefi_data: Option<String>,
-    /// Not sent, compared afterwards: what the image's bill comes from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub platform_details: Option<String>,
-    /// Not sent, compared afterwards.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub usage_operation: Option<String>,
-}
-
-/// One block device mapping.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(super) struct Mapping {
-    pub device_name: String,
-    /// An instance store, `ephemeral0`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub virtual_name: Option<String>,
-    /// The device is suppressed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub no_device: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ebs: Option<Ebs>,
-}
-
-/// The EBS part of a mapping.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(super) struct Ebs {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub snapshot_id: Option<String>,
-    /// In GiB.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub volume_size: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub volume_type: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub iops: Option<i32>,
-    /// In MiB/s.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub throughput: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub delete_on_termination: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub encrypted: Option<bool>,
+    gib.saturating_mul(1 << 30)
 }
 
 impl Inherited {
@@ -130,25 +58,13 @@ impl Inherited {
         }
     }
 
-    /// The root's mapping.
-    pub(super) fn root(&self) -> Option<&Mapping> {
-        self.block_device_mappings.iter().find(|mapping| mapping.device_name == self.root_device_name)
-    }
-
-    /// RegisterImage's mappings: the root on the new snapshot, the rest as it was.
-    pub(super) fn mappings(&self, snapshot: &str, size: u64, disk: &DiskSpec) -> Vec<BlockDeviceMapping> {
-        let root = self.root().and_then(|root| root.ebs.as_ref()).cloned().unwrap_or_default();
-        let root = Mapping {
-            device_name: self.root_device_name.clone(),
-            ebs: Some(root.with(snapshot, size, disk)),
-            ..Mapping::default()
-        };
-        // A suppressed device is one that is not mapped: RegisterImage has nothing that it could suppress.
-        let others = self
-            .block_device_mappings
-            .iter()
-            .filter(|mapping| mapping.device_name != self.root_device_name && mapping.no_device.is_none());
-        std::iter::once(&root).chain(others).map(Mapping::to_sdk).collect()
+    /// RegisterImage's mappings: the root on the new snapshot, the rest as they are.
+    pub(super) fn mappings(&self, snapshot: &str) -> Vec<BlockDeviceMapping> {
+        let root = self.root().map(|root| {
+            let ebs = root.ebs.clone().unwrap_or_default();
+            Mapping { ebs: Some(Ebs { snapshot_id: Some(snapshot.to_owned()), ..ebs }), ..root.clone() }
+        });
+        root.iter().chain(self.others()).map(Mapping::to_sdk).collect()
     }
 }
 
@@ -180,23 +96,6 @@ impl Mapping {
 }
 
 impl Ebs {
-    /// On another snapshot, with what the recipe says of the disk.
-    fn with(mut self, snapshot: &str, size: u64, disk: &DiskSpec) -> Self {
-        if let Some(kind) = &disk.volume_type {
-            if self.volume_type.as_ref() != Some(kind) {
-                (self.iops, self.throughput) = (None, None);
-            }
-            self.volume_type = Some(kind.clone());
-        }
-        let number = |number: u32| i32::try_from(number).ok();
-        self.iops = disk.iops.and_then(number).or(self.iops);
-        self.throughput = disk.throughput.and_then(number).or(self.throughput);
-        self.snapshot_id = Some(snapshot.to_owned());
-        self.volume_size = Some(gib(size));
-        self.delete_on_termination = self.delete_on_termination.or(Some(true));
-        self
-    }
-
     fn to_sdk(&self) -> EbsBlockDevice {
         let kind = self.volume_type.as_deref();
         // DescribeImages tells a gp2 volume's baseline as its iops, which RegisterImage would refuse.
@@ -219,6 +118,8 @@ impl Ebs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Arch, Said};
+    use crate::recipe::{DiskSpec, ShapeSpec};
     use aws_sdk_ec2::types::{
         ArchitectureValues, BootModeValues, ImdsSupportValues, TpmSupportValues, VirtualizationType,
     };
@@ -281,7 +182,10 @@ mod tests {
     #[test]
     fn the_root_goes_on_the_new_snapshot_and_the_rest_stays() {
         let inherited = Inherited::of(&image(), None);
-        let sent = inherited.mappings("snap-new", 10 * GIB + 1, &DiskSpec::default());
+        let (disk, shape) = (DiskSpec::default(), ShapeSpec::default());
+        let said = Said { disk: &disk, size: (10 << 30) + 1, devices: &[], shape: &shape };
+        let new = Inherited { boot_mode: Some("uefi".into()), ..inherited }.with(said, Arch::Arm64).unwrap();
+        let sent = new.mappings("snap-new");
         assert_eq!(sent.len(), 4, "/dev/sde is not mapped");
         let root = sent[0].ebs().unwrap();
         assert_eq!(sent[0].device_name(), Some("/dev/xvda"));
@@ -296,22 +200,5 @@ mod tests {
         let blank = sent[2].ebs().unwrap();
         assert_eq!((blank.snapshot_id(), blank.encrypted()), (None, Some(true)));
         assert_eq!(sent[3].virtual_name(), Some("ephemeral0"));
-    }
-
-    #[test]
-    fn another_volume_type_does_not_take_the_old_ones_figures_along() {
-        let inherited = Inherited::of(&image(), None);
-        let disk = DiskSpec { volume_type: Some("io2".into()), iops: Some(5000), ..DiskSpec::default() };
-        let sent = inherited.mappings("snap-new", GIB, &disk);
-        let root = sent[0].ebs().unwrap();
-        assert_eq!(root.volume_type().map(VolumeType::as_str), Some("io2"));
-        assert_eq!((root.iops(), root.throughput()), (Some(5000), None));
-    }
-
-    #[test]
-    fn sizes_round_up_to_gib() {
-        for (bytes, whole) in [(0, 0), (1, 1), (GIB, 1), (GIB + 1, 2), (u64::MAX, i32::MAX)] {
-            assert_eq!(gib(bytes), whole);
-        }
     }
 }

@@ -6,18 +6,13 @@ use aws_sdk_ec2::types::{
 
 use super::api::{Api, clipped, tag_at_creation};
 use super::explain::{Trouble, explain, id_in};
-use super::inherited::Inherited;
 use crate::cloud::ImageSpec;
 
 impl Api {
     /// Registers an image on a completed snapshot; its id. Has no client token, but the name is unique. The
     /// snapshot, complete a moment ago, may not be known yet to whoever answers.
-    pub(super) async fn register_image(
-        &self,
-        snapshot: &str,
-        spec: &ImageSpec,
-        inherited: &Inherited,
-    ) -> Result<String, Trouble> {
+    pub(super) async fn register_image(&self, snapshot: &str, spec: &ImageSpec) -> Result<String, Trouble> {
+        let shape = &spec.shape;
         let call = self
             .ec2
             .register_image()
@@ -25,14 +20,14 @@ impl Api {
             .description(clipped(&spec.description))
             .architecture(ArchitectureValues::from(spec.arch.as_str()))
             .virtualization_type("hvm")
-            .root_device_name(&inherited.root_device_name)
-            .set_block_device_mappings(Some(inherited.mappings(snapshot, spec.size, &spec.disk)))
-            .set_ena_support(inherited.ena_support)
-            .set_sriov_net_support(inherited.sriov_net_support.clone())
-            .set_boot_mode(inherited.boot_mode.as_deref().map(BootModeValues::from))
-            .set_tpm_support(inherited.tpm_support.as_deref().map(TpmSupportValues::from))
-            .set_imds_support(inherited.imds_support.as_deref().map(ImdsSupportValues::from))
-            .set_uefi_data(inherited.uefi_data.clone())
+            .root_device_name(&shape.root_device_name)
+            .set_block_device_mappings(Some(shape.mappings(snapshot)))
+            .set_ena_support(shape.ena_support)
+            .set_sriov_net_support(shape.sriov_net_support.clone())
+            .set_boot_mode(shape.boot_mode.as_deref().map(BootModeValues::from))
+            .set_tpm_support(shape.tpm_support.as_deref().map(TpmSupportValues::from))
+            .set_imds_support(shape.imds_support.as_deref().map(ImdsSupportValues::from))
+            .set_uefi_data(shape.uefi_data.clone())
             .set_tag_specifications(tag_at_creation(ResourceType::Image, &spec.tags).map(|tags| vec![tags]));
         match call.send().await.map_err(|error| explain("ec2:RegisterImage", &self.region, error)) {
             Ok(answer) => id_in("ec2:RegisterImage", &self.region, answer.image_id()),

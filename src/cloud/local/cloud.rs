@@ -159,8 +159,8 @@ impl Cloud for Store {
             base: base.image.clone(),
             snapshot: snapshot.to_owned(),
             size: spec.size,
-            boot_mode: base.inherited.get("boot_mode").and_then(|mode| mode.as_str()).map(str::to_owned),
-            root_device: base.root_device.clone(),
+            boot_mode: boot_mode(spec, base),
+            root_device: spec.shape.root_device_name.clone(),
             provenance: Provenance::new(Origin::Bake, base.name.clone()),
         };
         let id = record.id.clone();
@@ -254,6 +254,13 @@ impl Store {
         let store = Arc::new(self);
         tokio::task::spawn_blocking(move || work(&store)).await.context("waiting for the store")?
     }
+}
+
+/// `bios` or `uefi`: what the recipe says in EC2's words, else as the base.
+fn boot_mode(spec: &ImageSpec, base: &BaseFacts) -> Option<String> {
+    let said = spec.shape.boot_mode.as_deref().map(|mode| mode.strip_prefix("legacy-").unwrap_or(mode));
+    let said = said.map(|mode| mode.strip_suffix("-preferred").unwrap_or(mode));
+    said.or_else(|| base.inherited.get("boot_mode")?.as_str()).map(str::to_owned)
 }
 
 /// The id in the name of a disk's or a record's file.

@@ -9,8 +9,8 @@ use super::*;
 use crate::cloud::{Cloud as _, ImageSpec, SnapshotSpec};
 use crate::error::{exit_status, kind_of};
 use crate::journal::{Journal, Standing, Thing};
-use crate::plan::{BakeId, BaseFacts, CleanlyClosed, DiskPlan, Locator};
-use crate::recipe::{BaseSelector, DiskSpec};
+use crate::plan::{BakeId, BaseFacts, CleanlyClosed, DiskPlan, Locator, Shape};
+use crate::recipe::{BaseSelector, Collision, DiskSpec};
 use crate::stop::Stop;
 
 const SIZE: u64 = 64 << 20;
@@ -55,7 +55,8 @@ fn image_spec(name: &str, size: u64) -> ImageSpec {
         tags: BTreeMap::from([("bakehouse:bake".to_owned(), "bake-1".to_owned())]),
         arch: Arch::X86_64,
         size,
-        disk: DiskSpec::default(),
+        shape: Shape { root_device_name: "/dev/vda".to_owned(), ..Shape::default() },
+        collision: Collision::Fail,
     }
 }
 

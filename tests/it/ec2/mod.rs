@@ -10,8 +10,8 @@ use bakehouse::cloud::ec2::{Ec2, Settings};
 use bakehouse::cloud::{Cloud, DiskHandle, ImageSpec, SnapshotSpec};
 use bakehouse::disk::{Disk, MountOptions};
 use bakehouse::journal::{Entry, Journal, Standing};
-use bakehouse::plan::{Arch, BakeId, BaseFacts, CleanlyClosed, DiskPlan};
-use bakehouse::recipe::{BaseSelector, DiskSpec};
+use bakehouse::plan::{Arch, BakeId, BaseFacts, CleanlyClosed, DiskPlan, Said, Shape};
+use bakehouse::recipe::{BaseSelector, Collision, DiskSpec, ShapeSpec};
 use bakehouse::stop::Stop;
 use serde_json::{Value, json};
 
@@ -71,7 +71,9 @@ impl Bench {
     }
 
     async fn register(&self, snapshot: &str, spec: &ImageSpec, journal: &Journal) -> anyhow::Result<String> {
-        self.cloud.register(snapshot, spec, &self.base().await, journal, &self.stop).await
+        let base = self.base().await;
+        let spec = shaped(spec, &base);
+        self.cloud.register(snapshot, &spec, &base, journal, &self.stop).await
     }
 
     /// Undoes what a journal still owns, newest first, as a bake's end does.
@@ -148,8 +150,16 @@ fn image_spec(bake: &str, name: &str) -> ImageSpec {
         tags: tags(bake),
         arch: Arch::X86_64,
         size: GIB,
-        disk: DiskSpec::default(),
+        shape: Shape::default(),
+        collision: Collision::Fail,
     }
+}
+
+/// With all that the base says of itself, as a plan has it.
+fn shaped(spec: &ImageSpec, base: &BaseFacts) -> ImageSpec {
+    let (disk, shape) = (DiskSpec::default(), ShapeSpec::default());
+    let said = Said { disk: &disk, size: spec.size, devices: &[], shape: &shape };
+    ImageSpec { shape: base.shape().with(said, spec.arch).unwrap(), ..spec.clone() }
 }
 
 /// Mounts the root of an attached disk and closes it, for the proof that capturing asks for.

@@ -111,7 +111,7 @@ async fn an_image_billed_otherwise_than_its_base_is_discarded() {
     let journal = bench.journal("bake-1");
     let mut base = bench.base().await;
     base.inherited["PlatformDetails"] = json!("Red Hat Enterprise Linux");
-    let spec = image_spec("bake-1", "web-1");
+    let spec = shaped(&image_spec("bake-1", "web-1"), &base);
     let error = bench.cloud.register(&base.snapshot, &spec, &base, &journal, &bench.stop).await.unwrap_err();
     assert_eq!(kind_of(&error), Kind::Capture, "{error:#}");
     assert!(text(&error).contains("Red Hat"), "{error:#}");

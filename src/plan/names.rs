@@ -1,0 +1,37 @@
+//! Images' names: whether one will do, and what another is called where it is taken.
+
+use crate::error::{Failure, Kind};
+use crate::recipe::template::{LONGEST_NAME, check_image_name};
+
+/// Judges an image's name, all filled in.
+pub fn judge_name(name: &str) -> Result<(), Failure> {
+    check_image_name(name).map_err(|why| {
+        Failure::new(Kind::Name, why).hint("mend [image] name, or what the words in braces stand for")
+    })
+}
+
+/// That a name is taken already.
+pub fn name_taken(name: &str, by: &str) -> Failure {
+    Failure::new(Kind::Name, format!("the image name {name} is taken by {by}")).hint(
+        "give another name, put {time} in it, or say what becomes of the old image: --replace, or --suffix for a number behind the name",
+    )
+}
+
+/// The name with a number behind it, from 2.
+///
+/// # Errors
+/// [`Kind::Name`] where it is then too long.
+pub fn suffixed(name: &str, number: u32) -> Result<String, Failure> {
+    let numbered = format!("{name}-{number}");
+    if numbered.chars().count() <= LONGEST_NAME {
+        return Ok(numbered);
+    }
+    let message = format!("the image name {name} is taken, and leaves no room for a number");
+    Err(Failure::new(Kind::Name, message).hint("shorten [image] name"))
+}
+
+/// A description of an image that gets another name: where it says the name, it says the new one.
+pub fn renamed(description: &str, old: &str, new: &str) -> String {
+    let named = |name: &str| format!("name={name}, arch=");
+    super::make::cut(&description.replacen(&named(old), &named(new), 1), super::make::DESCRIPTION_MOST)
+}

@@ -1,0 +1,3 @@
+//! How an image is shaped: volumes, block devices, attributes, encryption, tags, and names that are taken.
+
+mod attributes;
