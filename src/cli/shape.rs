@@ -48,9 +48,6 @@ pub struct Shape {
     /// Whether instances require version 2 of the metadata service
     #[arg(long, value_name = "VERSION", value_parser = ["v2.0", "none"])]
     pub imds: Option<String>,
-    /// The root device's name, /dev/xvda
-    #[arg(long, value_name = "NAME")]
-    pub root_device: Option<String>,
     /// A tag of the bake's volume alone; repeatable
     #[arg(long = "volume-tag", value_name = "KEY=VALUE")]
     pub volume_tags: Vec<String>,
@@ -106,15 +103,6 @@ impl Shape {
         let version = |said: &Option<String>| said.as_ref().map(|said| said == "v2.0");
         lay(&mut shape.tpm, &version(&self.tpm));
         lay(&mut shape.imds, &version(&self.imds));
-        if let Some(device) = &self.root_device
-            && !recipe::device::is_device_name(device)
-        {
-            return Err(usage(
-                format!("--root-device {device} is no block device's name"),
-                "give /dev/xvda or /dev/sda1",
-            ));
-        }
-        lay(&mut shape.root_device, &self.root_device);
         if let Some(file) = &self.uefi_data {
             shape.uefi_data = Some(read_uefi(file)?);
         }

@@ -227,8 +227,6 @@ fn the_command_line_says_the_same() {
         "v2.0",
         "--imds",
         "none",
-        "--root-device",
-        "/dev/xvda",
         "--uefi-data",
         vars.to_str().unwrap(),
         "--device",
@@ -301,7 +299,6 @@ fn what_the_base_cannot_be_is_told_before_anything_is_made() {
         (&["--volume-type", "io2"], "io2 needs `iops`"),
         (&["--kms-key", "a key"], "names no KMS key"),
         (&["--replace-snapshots"], "--replace-snapshots without a replacement"),
-        (&["--root-device", "xvda"], "no block device's name"),
         (&["--uefi-data", "/dev/null"], "is no UEFI variable store"),
     ] {
         let ran = bakery.bakehouse(&[&["bake", "--base", ami, "--name", "never"], flags].concat());
