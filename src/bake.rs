@@ -18,6 +18,7 @@ use crate::stop::Stop;
 
 mod enter;
 mod operator;
+mod scratch;
 mod verbs;
 mod work;
 
@@ -65,6 +66,7 @@ pub enum OnError {
 /// Bakes: the image, and what could not be released after it was registered (the image is good then).
 pub async fn bake(kitchen: &Kitchen<'_>, plan: &Plan) -> Result<(Baked, Option<anyhow::Error>)> {
     crate::provision::has_programs(plan.steps.iter().chain(&plan.checks))?;
+    kitchen.can_fill(plan)?;
     let journal = kitchen.begin(plan)?;
     let result = forward(kitchen, plan, &journal).await;
     settle(kitchen, journal, result).await
@@ -74,6 +76,7 @@ pub async fn bake(kitchen: &Kitchen<'_>, plan: &Plan) -> Result<(Baked, Option<a
 async fn forward(kitchen: &Kitchen<'_>, plan: &Plan, journal: &Journal) -> Result<Baked> {
     let volume = kitchen.make_disk(plan, journal).await?;
     let disk = kitchen.open(&volume)?;
+    let disk = kitchen.fill(disk, plan)?;
     let mounted = kitchen.mount(disk, plan)?;
     let (provisioned, contents) = kitchen.provision(mounted, plan).await?;
     let closed = kitchen.close(provisioned)?;

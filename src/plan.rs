@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::error::{Failure, Kind};
-use crate::recipe::{Collision, DiskSpec, HygieneSpec, Variables};
+use crate::recipe::{Collision, DiskSpec, HygieneSpec, ScratchSpec, Variables};
 
 mod base;
 mod describe;
@@ -62,6 +62,11 @@ pub enum Arch {
 }
 
 impl Arch {
+    /// The builder's own.
+    pub fn of_host() -> Option<Self> {
+        Self::parse(std::env::consts::ARCH)
+    }
+
     /// EC2's name of it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -87,7 +92,7 @@ pub struct BaseFacts {
     pub image: Option<String>,
     /// The image's name.
     pub name: Option<String>,
-    /// The root's snapshot: `snap-…`, or the store's own.
+    /// The root's snapshot: `snap-…`, or the store's own; `scratch` where the disk begins blank.
     pub snapshot: String,
     /// Its size in bytes.
     pub size: u64,
@@ -199,6 +204,9 @@ pub struct DiskPlan {
     pub size: u64,
     /// What the recipe says of it.
     pub spec: DiskSpec,
+    /// What fills it, where it begins blank.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<ScratchSpec>,
     /// Tags of the volume, at creation.
     pub tags: BTreeMap<String, String>,
     /// The client token of its creation: the same for every try.

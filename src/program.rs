@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{AccessFlags, Pid, access};
 
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Interrupted, Kind};
 use crate::stop::Stop;
 
 /// How often a silent program is asked whether it ended, and the request to stop is looked at.
@@ -33,7 +33,13 @@ pub struct Program {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     input: Option<String>,
+    contained: bool,
+    at_most: Option<Duration>,
 }
+
+/// The first process of a namespace of its own takes no signal that it does not ask for: this one does, and
+/// ends with the program, and all else that is left with it.
+const INIT: &str = r#"trap 'exit 143' TERM; exec 3<&0; "$0" "$@" <&3 3<&- & exec <&- 3<&-; wait $!"#;
 
 /// Where a program is: `PATH`, then the administrator's folders that a user's `PATH` may lack.
 pub fn find(program: &OsStr) -> Option<PathBuf> {
@@ -48,7 +54,14 @@ pub fn find(program: &OsStr) -> Option<PathBuf> {
 impl Program {
     /// A run of `name`, looked up by [`find`].
     pub fn new(name: impl AsRef<OsStr>) -> Self {
-        Self { name: name.as_ref().to_owned(), arguments: Vec::new(), environment: Vec::new(), input: None }
+        Self {
+            name: name.as_ref().to_owned(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            input: None,
+            contained: false,
+            at_most: None,
+        }
     }
 
     /// Adds an argument.
@@ -75,6 +88,19 @@ impl Program {
         self
     }
 
+    /// In a PID namespace of its own, which ends with it and with this process, by SIGKILL too: nothing that it
+    /// starts outlives either.
+    pub fn contained(mut self) -> Self {
+        self.contained = true;
+        self
+    }
+
+    /// Ends it after so long, which is a failure.
+    pub fn at_most(mut self, limit: Option<Duration>) -> Self {
+        self.at_most = limit;
+        self
+    }
+
     /// Its whole line, for people.
     pub fn line(&self) -> String {
         let mut line = self.name.to_string_lossy().into_owned();
@@ -96,11 +122,22 @@ impl Program {
     /// # Errors
     /// [`Kind::Host`] when this host has no such program.
     pub fn command(&self) -> Result<Command> {
-        let path = find(&self.name).ok_or_else(|| {
-            Failure::new(Kind::Host, format!("this host lacks the program {}", self.name.to_string_lossy()))
-                .hint("`bakehouse doctor` names the packages to install")
-        })?;
-        let mut command = Command::new(path);
+        let find = |name: &OsStr| {
+            find(name).ok_or_else(|| {
+                Failure::new(Kind::Host, format!("this host lacks the program {}", name.to_string_lossy()))
+                    .hint("`bakehouse doctor` names the packages to install")
+            })
+        };
+        let path = find(&self.name)?;
+        let mut command = if self.contained {
+            // The death of the thread that starts it is what it hears of: that thread waits for its end.
+            let mut command = Command::new(find("setpriv".as_ref())?);
+            command.args(["--pdeathsig", "KILL", "--"]).arg(find("unshare".as_ref())?);
+            command.args(["--pid", "--fork", "--kill-child", "--", "/bin/sh", "-c", INIT]).arg(path);
+            command
+        } else {
+            Command::new(path)
+        };
         command.args(&self.arguments).envs(self.environment.iter().map(|(key, value)| (key, value)));
         Ok(command)
     }
@@ -127,7 +164,8 @@ impl Program {
             .with_context(|| format!("starting {line}"))?;
         let mut said = VecDeque::new();
         let mut stdout = Vec::new();
-        let heard = listen(&mut child, self.input, stop, &mut |from, bytes| match from {
+        let limit = self.at_most.map(|limit| (Instant::now(), limit));
+        let heard = listen(&mut child, self.input, (stop, limit), &mut |from, bytes| match from {
             Source::Output => stdout.extend_from_slice(bytes),
             Source::Error => {
                 let text = String::from_utf8_lossy(bytes);
@@ -143,7 +181,10 @@ impl Program {
             Ok(status) => status,
             Err(error) => {
                 end(&mut child)?;
-                return Err(error);
+                return Err(match error.downcast_ref::<Interrupted>() {
+                    Some(_) => error,
+                    None => error.context(format!("running {line}")),
+                });
             }
         };
         if status.success() {
@@ -169,7 +210,7 @@ enum Source {
 fn listen(
     child: &mut Child,
     input: Option<String>,
-    stop: &Stop,
+    (stop, limit): (&Stop, Option<(Instant, Duration)>),
     hear: &mut dyn FnMut(Source, &[u8]),
 ) -> Result<ExitStatus> {
     let (sender, receiver) = mpsc::channel();
@@ -203,6 +244,11 @@ fn listen(
             },
         }
         stop.check()?;
+        if let Some((_, limit)) = limit.filter(|(began, limit)| began.elapsed() > *limit) {
+            return Err(Failure::new(Kind::Step, format!("it took longer than {} s", limit.as_secs()))
+                .hint("raise its timeout, or see in the log what it waited for")
+                .into());
+        }
     }
 }
 
@@ -277,6 +323,65 @@ mod tests {
             })
             .unwrap_err();
         assert_eq!(crate::error::exit_status(&error), 143);
+    }
+
+    /// Whether a process is there, and more than an entry that nobody has waited for.
+    fn lives(pid: i32) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        status.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
+    }
+
+    fn ends(pid: i32) {
+        let start = Instant::now();
+        while lives(pid) {
+            assert!(start.elapsed() < Duration::from_secs(20), "{pid} lives on");
+            std::thread::sleep(LOOK / 5);
+        }
+    }
+
+    #[test]
+    fn what_a_contained_program_leaves_behind_ends_with_it() {
+        if !nix::unistd::Uid::effective().is_root() {
+            return;
+        }
+        let mut daemon = 0;
+        let script = "read -r word; sleep 1000 >/dev/null 2>&1 & echo \"$1 $word\"; exit 3";
+        let error = Program::new("sh")
+            .args(["-c", script, "sh", "argument with 'quotes'"])
+            .input("heard\n")
+            .contained()
+            .run(&Stop::default(), &mut |_| {})
+            .unwrap_err();
+        let told = error.to_string();
+        assert!(
+            told.contains("`sh -c") && told.contains("exit status: 3:\nargument with 'quotes' heard"),
+            "{told}"
+        );
+        // /proc is still this namespace's, and so are the numbers in it.
+        let own = "read -r pid rest < /proc/self/stat; echo $pid; exec sleep 1000 >/dev/null 2>&1";
+        shell(&format!("echo $( {{ {own}; }} & ) >&2"))
+            .contained()
+            .run(&Stop::default(), &mut |line| daemon = line.parse().unwrap())
+            .unwrap();
+        ends(daemon);
+    }
+
+    #[test]
+    fn a_program_that_takes_too_long_is_ended_with_all_of_its_own() {
+        if !nix::unistd::Uid::effective().is_root() {
+            return;
+        }
+        let start = Instant::now();
+        let mut shell_of_it = 0;
+        let error = shell("cut -d' ' -f4 /proc/self/stat >&2; setsid sleep 1000; true")
+            .contained()
+            .at_most(Some(Duration::from_secs(1)))
+            .run(&Stop::default(), &mut |line| shell_of_it = line.parse().unwrap())
+            .unwrap_err();
+        assert!(start.elapsed() < GRACE, "it heard SIGTERM");
+        assert_eq!(crate::error::kind_of(&error), Kind::Step);
+        assert!(format!("{error:#}").contains("took longer than 1 s"), "{error:#}");
+        ends(shell_of_it);
     }
 
     #[test]

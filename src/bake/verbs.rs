@@ -56,9 +56,12 @@ impl Kitchen<'_> {
     }
 
     pub(super) async fn make_disk(&self, plan: &Plan, journal: &Journal) -> Result<DiskHandle> {
-        let from = plan.base.name.as_deref().unwrap_or(plan.base.id());
-        self.reporter
-            .phase("disk", &format!("{} from {from}", crate::recipe::units::show_size(plan.disk.size)));
+        let size = crate::recipe::units::show_size(plan.disk.size);
+        let about = match &plan.disk.scratch {
+            Some(_) => format!("{size}, blank"),
+            None => format!("{size} from {}", plan.base.name.as_deref().unwrap_or(plan.base.id())),
+        };
+        self.reporter.phase("disk", &about);
         self.stop.check()?;
         self.cloud.make_disk(&plan.disk, &plan.base, journal, self.stop).await
     }
@@ -74,7 +77,7 @@ impl Kitchen<'_> {
         let options = MountOptions {
             partition: plan.disk.spec.partition,
             // A base that leaves room unused does so on purpose, as long as nobody asks for more.
-            grow: plan.disk.size > plan.base.size,
+            grow: plan.disk.size > plan.base.size && plan.disk.scratch.is_none(),
             target,
         };
         let root = blocking(|| disk.mount(&options))?;
@@ -354,7 +357,7 @@ impl Kitchen<'_> {
         self.work.join(&plan.bake.0)
     }
 
-    fn mount_point(&self, plan: &Plan) -> Result<PathBuf> {
+    pub(super) fn mount_point(&self, plan: &Plan) -> Result<PathBuf> {
         let target = self.work_folder(plan).join("root");
         std::fs::create_dir_all(&target).with_context(|| {
             Failure::new(Kind::Host, format!("making the mount point {}", target.display()))
@@ -371,6 +374,6 @@ impl Kitchen<'_> {
 }
 
 /// Disk work blocks; the runtime is told, so that timers and signals go on.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
+pub(super) fn blocking<T>(work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
 }

@@ -8,14 +8,14 @@ use super::settings::Settings;
 use super::validate;
 use crate::error::{Failure, Kind};
 use crate::recipe::units::parse_duration;
-use crate::recipe::{BaseSelector, ImageQuery, Inputs, OneLine, Recipe, one_line};
+use crate::recipe::{BaseSelector, ImageQuery, Inputs, OneLine, Recipe, ScratchSpec, one_line};
 
 /// The flags about the base.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Base")]
 pub struct BaseArgs {
     /// The base: ami-…, snap-…, vol-…, a device or raw disk (/dev/…, ./disk.raw), an SSM parameter (/… or its
-    /// ARN), or an image's name, globs allowed (the newest). With a recipe it stands for the recipe's
+    /// ARN), scratch:RELEASE (a blank disk that is filled; with --size), or an image's name, globs allowed (the newest). With a recipe it stands for the recipe's
     #[arg(long, value_name = "BASE")]
     pub base: Option<String>,
     /// Owner of a base by name: an account's number, `self`, `amazon` or `aws-marketplace`; repeatable [default: self]
@@ -54,6 +54,8 @@ impl BaseArgs {
             BaseSelector::Snapshot { id: base.to_owned(), arch, root_device }
         } else if named("vol-") {
             BaseSelector::Volume { id: base.to_owned(), arch, root_device }
+        } else if let Some(release) = base.strip_prefix("scratch:") {
+            BaseSelector::Scratch(ScratchSpec::of_release(release))
         } else if is_device(base) {
             let path = std::path::absolute(base).with_context(|| format!("making {base} absolute"))?;
             BaseSelector::Device { path, arch, root_device }
@@ -77,7 +79,8 @@ impl BaseArgs {
         };
         self.narrow(&mut selector)?;
         if selector != recipe.base.value {
-            let line = one_line(&OneLine { base: selector, packages: Vec::new(), name: None });
+            let size = recipe.disk.size.map(|size| format!("{size}B"));
+            let line = one_line(&OneLine { base: selector, packages: Vec::new(), size, name: None });
             recipe.base = validate::check(line, Path::new("."), downloads, &Inputs::default())?.recipe.base;
         }
         if let BaseSelector::Device { path, .. } = &mut recipe.base.value {
@@ -145,7 +148,8 @@ impl BaseArgs {
             }
             BaseSelector::Snapshot { arch, root_device, .. }
             | BaseSelector::Volume { arch, root_device, .. }
-            | BaseSelector::Device { arch, root_device, .. } => {
+            | BaseSelector::Device { arch, root_device, .. }
+            | BaseSelector::Scratch(ScratchSpec { arch, root_device, .. }) => {
                 *arch = self.arch.clone().or(arch.take());
                 *root_device = self.root_device.clone().or(root_device.take());
             }
@@ -202,6 +206,7 @@ mod tests {
             BaseSelector::Device { .. } => "device",
             BaseSelector::Parameter(_) => "parameter",
             BaseSelector::Query(_) => "name",
+            BaseSelector::Scratch(_) => "scratch",
         };
         for (base, kind) in [
             ("ami-0123abcd", "ami"),
@@ -213,6 +218,7 @@ mod tests {
             ("/srv/disk.img", "device"),
             ("/aws/service/debian/release/12/latest/amd64", "parameter"),
             ("arn:aws:ssm:eu-west-1:123456789012:parameter/web", "parameter"),
+            ("scratch:debian-12", "scratch"),
             ("debian-12-*", "name"),
         ] {
             assert_eq!(of(base), kind, "{base}");

@@ -14,7 +14,7 @@ use crate::cloud::Cloud;
 use crate::error::{Failure, Kind};
 use crate::plan::{BakeId, Facts, NamePlan, Plan, make, name_taken};
 use crate::provisioner::StepPlan;
-use crate::recipe::{self, Inputs, OneLine, Recipe, UefiData};
+use crate::recipe::{self, BaseSelector, Bootstrap, Inputs, OneLine, Recipe, ScratchSpec, UefiData};
 
 /// A recipe that is good, with its steps settled against their provisioners.
 pub struct Order(Read);
@@ -34,7 +34,8 @@ impl Order {
             (Some(base), what) if !what.iter().any(|word| is_recipe(word)) => {
                 args.flags.refuse()?;
                 let (base, packages) = (args.base.selector(base)?, what.to_vec());
-                let line = recipe::one_line(&OneLine { base, packages, name: args.name.clone() });
+                let (size, name) = (args.size.clone(), args.name.clone());
+                let line = recipe::one_line(&OneLine { base, packages, size, name });
                 validate::check(line, Path::new("."), &downloads, &Inputs::default())?
             }
             _ => {
@@ -96,6 +97,11 @@ impl Order {
         }
         if let Some(UefiData::Data(data)) = &recipe.image.shape.uefi_data {
             hash.update(data);
+        }
+        if let BaseSelector::Scratch(ScratchSpec { bootstrap: Bootstrap::Script { path, .. }, .. }) =
+            &recipe.base.value
+        {
+            hash_tree(&mut hash, path)?;
         }
         for step in settled.steps.iter().chain(&settled.checks) {
             hash.update(&step.digest);

@@ -24,6 +24,7 @@ mod close;
 mod fstab;
 mod grow;
 mod holders;
+mod layout;
 mod locate;
 pub mod loopdev;
 mod mount;
@@ -40,6 +41,7 @@ use attach::Attached;
 use block::Block;
 use loopdev::LoopDevice;
 
+pub use layout::{LaidOut, Layout};
 pub use survey::{Area, Filesystem, Survey};
 pub use tool::{NEEDED, Needed};
 

@@ -70,6 +70,41 @@ pub const NEEDED: &[Needed] = &[
         rpm: "btrfs-progs",
         always: false,
     },
+    Needed {
+        program: "mkfs.ext4",
+        purpose: "makes ext4 from scratch",
+        deb: "e2fsprogs",
+        rpm: "e2fsprogs",
+        always: false,
+    },
+    Needed {
+        program: "mkfs.xfs",
+        purpose: "makes XFS from scratch",
+        deb: "xfsprogs",
+        rpm: "xfsprogs",
+        always: false,
+    },
+    Needed {
+        program: "mkfs.btrfs",
+        purpose: "makes Btrfs from scratch",
+        deb: "btrfs-progs",
+        rpm: "btrfs-progs",
+        always: false,
+    },
+    Needed {
+        program: "mkfs.vfat",
+        purpose: "makes EFI system partitions",
+        deb: "dosfstools",
+        rpm: "dosfstools",
+        always: false,
+    },
+    Needed {
+        program: "mcopy",
+        purpose: "fills EFI system partitions",
+        deb: "mtools",
+        rpm: "mtools",
+        always: false,
+    },
 ];
 
 /// One run of a program, not yet started.

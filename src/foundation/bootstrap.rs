@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::release::sources_like_host;
-use super::{Foundation, Mounted, Variant, folder_in};
+use super::{Mounted, Release, folder_in};
 use crate::plan::Arch;
 use crate::program::Program;
 use crate::stop::Stop;
@@ -16,10 +16,8 @@ use crate::stop::Stop;
 const ARCHIVES: &str = "/var/cache/apt/archives";
 
 /// What makes a root boot, find its network and be looked after: what Debian's own cloud images have, less cloud-init.
-const CLOUD: &[&str] = &[
-    "linux-image-cloud-amd64",
+pub(super) const CLOUD: &[&str] = &[
     "initramfs-tools",
-    "grub-pc",
     "systemd-sysv",
     "libpam-systemd",
     "dbus",
@@ -31,7 +29,6 @@ const CLOUD: &[&str] = &[
     "iproute2",
     "iputils-ping",
     "netbase",
-    "e2fsprogs",
     "kmod",
     "procps",
     "less",
@@ -86,13 +83,32 @@ fn source_files() -> Vec<(String, String)> {
     paths.into_iter().filter_map(read).collect()
 }
 
-impl Foundation {
-    /// Bootstraps the release into an empty root.
-    pub(super) fn bootstrap(&self, root: &Path, stop: &Stop, tell: &mut dyn FnMut(&str)) -> Result<()> {
-        let settings =
-            tempfile::Builder::new().prefix("bakehouse-apt-").tempdir().context("making a folder")?;
-        let sources = settings.path().join("debian.sources");
-        let apt_conf = settings.path().join("apt.conf");
+/// A Debian root.
+#[derive(Debug, Clone)]
+pub struct Debian {
+    /// Of which release.
+    pub release: Release,
+    /// Further packages.
+    pub include: Vec<String>,
+    /// Where the packages come from.
+    pub sources: Sources,
+    /// The folder of this host's caches.
+    pub cache: PathBuf,
+}
+
+impl Debian {
+    /// Bootstraps the release into an empty root. `work` is for what is needed meanwhile.
+    pub(super) fn bootstrap(
+        &self,
+        arch: Arch,
+        packages: &[String],
+        root: &Path,
+        work: &Path,
+        stop: &Stop,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<()> {
+        let sources = work.join("debian.sources");
+        let apt_conf = work.join("apt.conf");
         let settings_of_host = acquire_settings(stop);
         std::fs::write(&apt_conf, format!("{settings_of_host}APT::Keep-Downloaded-Packages \"true\";\n"))
             .with_context(|| format!("writing {}", apt_conf.display()))?;
@@ -105,9 +121,10 @@ impl Foundation {
         let mut program = Program::new("mmdebstrap")
             .args(["--mode=root", "--format=directory", "--variant=minbase"])
             .args(["--skip=check/empty,essential/unlink,cleanup/apt/cache", "--dpkgopt=force-unsafe-io"])
-            .arg(format!("--architectures={}", debian_name(self.arch)))
-            .arg(format!("--include={}", self.packages().join(",")))
+            .arg(format!("--architectures={}", debian_name(arch)))
+            .arg(format!("--include={}", packages.join(",")))
             .arg(format!("--aptopt={}", apt_conf.display()))
+            .env("TMPDIR", work)
             .env("LC_ALL", "C.UTF-8")
             .env("DEBIAN_FRONTEND", "noninteractive")
             .arg(self.release.suite)
@@ -122,17 +139,11 @@ impl Foundation {
             }
             Sources::Default => {}
         }
-        program.run(stop, &mut |line| tell_progress(line, tell)).context("bootstrapping the root")?;
+        program
+            .contained()
+            .run(stop, &mut |line| tell_progress(line, tell))
+            .context("bootstrapping the root")?;
         cached.unmount()
-    }
-
-    fn packages(&self) -> Vec<String> {
-        let mut packages = vec!["ca-certificates".to_owned()];
-        if self.variant == Variant::Cloud {
-            packages.extend(CLOUD.iter().map(|name| (*name).to_owned()));
-        }
-        packages.extend(self.include.iter().cloned());
-        packages
     }
 
     /// The builder's folder of packages of this release, and the right to it.

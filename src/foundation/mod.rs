@@ -1,42 +1,35 @@
-//! Foundation images: made of packages alone, with no image before them.
+//! Foundations: roots made of packages alone, or by a script, with no image before them.
 //!
-//! One disk, one story: partition it, put a filesystem on it, bootstrap a Debian into that, settle what a vendor's
-//! cloud image has settled, install the boot loader, and close it. What is mounted is mounted in this process's own
-//! mount namespace, which the caller has made; whatever happens, it ends with the process.
+//! One disk, one story: lay it out, bootstrap a system into its root, settle what a vendor's cloud image has settled,
+//! install the boot loader, and close it. What is mounted is mounted in this process's own mount namespace, which the
+//! caller has made; whatever happens, it ends with the process, and so does what is run meanwhile.
 
 use std::fs::OpenOptions;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::disk::loopdev::LoopDevice;
+use crate::disk::{Disk, LaidOut, Layout};
 use crate::error::{Failure, Kind};
-use crate::plan::Arch;
-use crate::program::Program;
+use crate::plan::{Arch, Locator};
+use crate::program::{Program, find};
+use crate::recipe::RootFilesystem;
 use crate::stop::Stop;
 
 mod bootstrap;
+mod fstab;
 mod inside;
+mod mounted;
 mod release;
+mod script;
 
-pub use bootstrap::Sources;
+pub use bootstrap::{Debian, Sources};
 pub use release::Release;
+pub use script::Script;
 
-/// The partitions, as the vendors lay them out: a BIOS boot partition (number 14) for GRUB before the root (number
-/// 1), which is last so that it can grow. Starts and sizes are in sectors of 512 bytes.
-const LAYOUT: &str = "label: gpt\n\
-    14 : start=2048, size=6144, type=21686148-6449-6E6F-744E-656564454649, name=bios\n\
-    1 : start=8192, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709, name=root\n";
-
-const BOOT_PARTITION: u32 = 14;
-const ROOT_PARTITION: u32 = 1;
-
-/// ext4 with the features that the boot loaders of all releases made here can read, whatever this host's own
-/// defaults are: GRUB 2.06 refuses `metadata_csum_seed`.
-const FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,\
-    large_file,huge_file,dir_nlink,extra_isize,metadata_csum";
+use inside::Inside;
+use mounted::{MountPoint, Mounted, folder_in};
 
 /// How much is on a foundation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -50,206 +43,221 @@ pub enum Variant {
 /// A foundation to be made.
 #[derive(Debug, Clone)]
 pub struct Foundation {
-    /// Of which release.
-    pub release: Release,
-    /// Its architecture.
-    pub arch: Arch,
-    /// How much is on it.
+    /// What fills it.
+    pub content: Content,
+    /// What it is put on.
+    pub layout: Layout,
+    /// How much is on it: of a script's, whether a boot loader is installed.
     pub variant: Variant,
-    /// The disk's size in bytes.
-    pub size: u64,
-    /// Further packages.
-    pub include: Vec<String>,
-    /// Where the packages come from.
-    pub sources: Sources,
-    /// The folder of this host's caches.
-    pub cache: PathBuf,
+}
+
+/// What fills a root.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// Debian, by mmdebstrap.
+    Debian(Debian),
+    /// Whatever a program of this host makes of it.
+    Script(Script),
 }
 
 impl Foundation {
-    /// Makes it in an empty file. `tell` hears what is going on.
+    /// Makes it in an empty file, `size` bytes large. `tell` hears what is going on.
     ///
     /// # Errors
     /// [`Kind::Host`] when this host lacks something; an interruption; the failure of a program, with what it said.
-    pub fn make(&self, file: &Path, stop: &Stop, tell: &mut dyn FnMut(&str)) -> Result<()> {
+    pub fn make(&self, file: &Path, size: u64, stop: &Stop, tell: &mut dyn FnMut(&str)) -> Result<()> {
         self.possible()?;
-        tell(&format!("partitioning {} MiB", self.size >> 20));
-        self.partition(file, stop)?;
-        let device = LoopDevice::attach(file)?;
-        let made = self.fill(&device, stop, tell);
-        // Whichever failed first is told; a device that does not come off after a failure is in the log.
-        let detached = device.detach();
-        made.and(detached)
-    }
-
-    fn possible(&self) -> Result<()> {
-        if self.variant == Variant::Cloud && self.arch != Arch::X86_64 {
-            let message =
-                format!("a foundation that boots is made for x86_64 alone, not for {}", self.arch.as_str());
-            return Err(Failure::new(Kind::Host, message)
-                .hint("bring a vendor's image in with `bakehouse local import`")
-                .into());
-        }
         let least: u64 = 1 << 30;
-        if self.size < least {
-            let message = format!("{} bytes are too few for a foundation", self.size);
+        if size < least {
+            let message = format!("{size} bytes are too few for a foundation");
             return Err(Failure::new(Kind::Usage, message).hint("give it 1GiB or more").into());
         }
-        Ok(())
-    }
-
-    fn partition(&self, file: &Path, stop: &Stop) -> Result<()> {
+        tell(&format!("partitioning {} MiB", size >> 20));
         OpenOptions::new()
             .write(true)
             .open(file)
-            .and_then(|file| file.set_len(self.size))
+            .and_then(|file| file.set_len(size))
             .with_context(|| format!("sizing {}", file.display()))?;
-        Program::new("sfdisk")
-            .args(["--quiet", "--no-reread", "--no-tell-kernel"])
-            .arg(file)
-            .input(LAYOUT)
-            .run(stop, &mut |_| {})
-            .context("partitioning the disk")?;
-        Ok(())
+        let mut disk = Disk::open(&Locator::File(file.to_owned()), Duration::ZERO)?;
+        let target = MountPoint::new()?;
+        let work = tempfile::Builder::new().prefix("bakehouse-work-").tempdir().context("making a folder")?;
+        let made = self.lay(&mut disk, target.path(), work.path(), stop, tell);
+        // Whichever failed first is told; a device that does not come off after a failure is in the log.
+        let released = disk.release();
+        made.and(released)
     }
 
-    fn fill(&self, device: &LoopDevice, stop: &Stop, tell: &mut dyn FnMut(&str)) -> Result<()> {
-        let nodes = device.partitions()?;
-        let node = |number: u32| {
-            let found = nodes.iter().find(|(of, _)| *of == number);
-            found.map(|(_, path)| path.clone()).with_context(|| format!("finding partition {number}"))
-        };
-        let (root_node, boot_node) = (node(ROOT_PARTITION)?, node(BOOT_PARTITION)?);
-        let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").context("making a UUID")?;
-        let uuid = uuid.trim();
-        Program::new("mkfs.ext4")
-            .args(["-q", "-F", "-L", "root", "-O", FEATURES, "-U", uuid])
-            .arg(&root_node)
-            .run(stop, &mut |_| {})
-            .context("making the root's filesystem")?;
+    /// What fills it, in a few words.
+    pub fn name(&self) -> String {
+        match &self.content {
+            Content::Debian(debian) => format!("{} ({})", debian.release.name, debian.release.suite),
+            Content::Script(script) => script.path.display().to_string(),
+        }
+    }
 
-        let folder = MountPoint::new()?;
-        let root = folder.0.as_path();
-        // Barriers off: this disk is worth nothing until it is whole, and one sync at the end makes it so.
-        let mounted = Mounted::new(root, Some(&root_node), "ext4", Some("nobarrier"))?;
-        self.bootstrap(root, stop, tell)?;
-        tell("settling the root");
-        let nodes = [device.path().to_owned(), root_node, boot_node];
-        inside::settle(root, uuid, &nodes, self.variant == Variant::Cloud, stop, tell)?;
+    /// Whether this host can make it, asked before anything is made.
+    ///
+    /// # Errors
+    /// [`Kind::Host`] with what is missing.
+    pub fn possible(&self) -> Result<()> {
+        let arm_by_bios = self.layout.arch == Arch::Arm64 && self.layout.firmware.has_bios();
+        if self.variant == Variant::Cloud && arm_by_bios {
+            return Err(Failure::new(Kind::Usage, "machines of arm64 have no BIOS")
+                .hint("let UEFI alone boot it: firmware = \"uefi\", or --firmware uefi")
+                .into());
+        }
+        let mut programs = self.layout.programs();
+        programs.extend(["setpriv", "unshare", "chroot"]);
+        match &self.content {
+            Content::Debian(_) => programs.push("mmdebstrap"),
+            Content::Script(script) => script.possible()?,
+        }
+        let missing: Vec<_> =
+            programs.into_iter().filter(|program| find(program.as_ref()).is_none()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let message =
+            format!("making a root from scratch needs {}, which this host lacks", missing.join(", "));
+        Err(Failure::new(Kind::Host, message)
+            .hint("`bakehouse doctor` names the packages to install; firmware = \"bios\" needs neither mkfs.vfat nor mcopy")
+            .into())
+    }
+
+    /// Makes it on a blank disk. The root is mounted on `target` meanwhile; `work` is for what is needed meanwhile.
+    ///
+    /// # Errors
+    /// As [`Foundation::make`].
+    pub fn lay(
+        &self,
+        disk: &mut Disk,
+        target: &Path,
+        work: &Path,
+        stop: &Stop,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<()> {
+        let laid = disk.lay_out(&self.layout)?;
+        stop.check()?;
+        // Barriers off, where that is known: this disk is worth nothing until it is whole, and one sync at the
+        // end makes it so.
+        let options = (laid.filesystem == RootFilesystem::Ext4).then_some("nobarrier");
+        let mounted = Mounted::new(target, Some(&laid.root), laid.filesystem.as_str(), options)?;
+        self.fill(&laid, target, work, stop, tell)?;
         // Blocks of files that were only there meanwhile go back to the host. A help, not a need.
-        if let Err(error) = Program::new("fstrim").arg(root).run(stop, &mut |_| {}) {
+        if let Err(error) = Program::new("fstrim").arg(target).run(stop, &mut |_| {}) {
             tracing::debug!("trimming the root: {error:#}");
         }
         stop.check()?;
         tell("closing the root");
         mounted.unmount()
     }
-}
 
-/// An empty folder to mount on. It is removed as one, never with what may still be mounted there.
-#[derive(Debug)]
-struct MountPoint(PathBuf);
-
-impl MountPoint {
-    fn new() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("bakehouse-root-").tempdir();
-        Ok(Self(folder.context("making a folder to mount on")?.keep()))
-    }
-}
-
-impl Drop for MountPoint {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir(&self.0) {
-            tracing::warn!("removing {}: {error}", self.0.display());
-        }
-    }
-}
-
-/// Something mounted, until it is dropped.
-#[derive(Debug)]
-struct Mounted {
-    target: Option<PathBuf>,
-}
-
-impl Mounted {
-    fn new(target: &Path, source: Option<&Path>, kind: &str, options: Option<&str>) -> Result<Self> {
-        let flags = if kind == "bind" { MsFlags::MS_BIND } else { MsFlags::empty() };
-        let kind_given = (kind != "bind").then_some(kind);
-        mount(source.or(Some(Path::new("none"))), target, kind_given, flags, options)
-            .with_context(|| format!("mounting {kind} on {}", target.display()))?;
-        Ok(Self { target: Some(target.to_owned()) })
-    }
-
-    fn unmount(mut self) -> Result<()> {
-        match self.target.take() {
-            Some(target) => umount2(&target, MntFlags::empty())
-                .with_context(|| format!("unmounting {}", target.display())),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        if let Some(target) = self.target.take()
-            && let Err(errno) = umount2(&target, MntFlags::MNT_DETACH)
-        {
-            tracing::warn!("unmounting {}: {errno}", target.display());
-        }
-    }
-}
-
-/// A folder of a root that is there, and is no link that could lead out of it. The root is our own and nothing
-/// runs in it meanwhile, so that looking before using is enough.
-fn folder_in(root: &Path, path: &str) -> Result<PathBuf> {
-    let mut folder = root.to_owned();
-    for part in path.split('/').filter(|part| !part.is_empty()) {
-        folder.push(part);
-        let metadata = match std::fs::symlink_metadata(&folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                std::fs::create_dir(&folder).and_then(|()| std::fs::symlink_metadata(&folder))
+    fn fill(
+        &self,
+        laid: &LaidOut,
+        root: &Path,
+        work: &Path,
+        stop: &Stop,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<()> {
+        let boots = self.variant == Variant::Cloud;
+        match &self.content {
+            Content::Debian(debian) => {
+                let packages = self.packages(debian);
+                debian.bootstrap(self.layout.arch, &packages, root, work, stop, tell)?;
             }
-            metadata => metadata,
+            Content::Script(script) => script.run(&self.layout, laid, root, work, stop, tell)?,
         }
-        .with_context(|| format!("making {}", folder.display()))?;
-        anyhow::ensure!(
-            metadata.is_dir(),
-            "{} is not a folder (mode {:o})",
-            folder.display(),
-            metadata.mode()
-        );
+        fstab::write(root, laid)?;
+        let is_debian = matches!(self.content, Content::Debian(_));
+        if !is_debian && !boots {
+            return Ok(());
+        }
+        tell("settling the root");
+        let inside = Inside::enter(root, laid)?;
+        if is_debian {
+            inside.settle(boots, stop, tell)?;
+        }
+        if boots {
+            let esp = inside.boot_loader(self.layout.arch, stop, tell)?;
+            laid.fill_esp(&esp)?;
+        }
+        inside.leave()
     }
-    Ok(folder)
+
+    /// The packages of a Debian foundation.
+    fn packages(&self, debian: &Debian) -> Vec<String> {
+        let mut packages = vec!["ca-certificates"];
+        if self.variant == Variant::Cloud {
+            packages.extend(bootstrap::CLOUD);
+            let (kernel, efi) = match self.layout.arch {
+                Arch::X86_64 => ("linux-image-cloud-amd64", "grub-efi-amd64-bin"),
+                Arch::Arm64 => ("linux-image-cloud-arm64", "grub-efi-arm64-bin"),
+            };
+            packages.push(kernel);
+            // grub-pc and grub-efi-amd64 exclude each other; the files of either do not.
+            packages.push(if self.layout.firmware.has_bios() { "grub-pc" } else { "grub2-common" });
+            packages.extend(self.layout.firmware.has_uefi().then_some(efi));
+            packages.push(match self.layout.filesystem {
+                RootFilesystem::Ext4 => "e2fsprogs",
+                RootFilesystem::Xfs => "xfsprogs",
+                RootFilesystem::Btrfs => "btrfs-progs",
+            });
+        }
+        packages.into_iter().map(str::to_owned).chain(debian.include.iter().cloned()).collect()
+    }
+}
+
+/// A file of a new root that the builder writes: made anew, never through a link.
+fn write_new(root: &Path, folder: &str, name: &str, text: &str) -> Result<()> {
+    let path: PathBuf = folder_in(root, folder)?.join(name);
+    let writing = || format!("writing {}", path.display());
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(writing);
+        }
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&path).with_context(writing)?;
+    std::io::Write::write_all(&mut file, text.as_bytes()).with_context(writing)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::Firmware;
 
-    #[test]
-    fn a_folder_in_a_root_is_never_reached_by_a_link() {
-        let root = tempfile::tempdir().unwrap();
-        assert!(folder_in(root.path(), "/var/cache").unwrap().ends_with("var/cache"));
-        std::os::unix::fs::symlink("/etc", root.path().join("var/lib")).unwrap();
-        assert!(folder_in(root.path(), "var/lib").is_err());
-        assert!(folder_in(root.path(), "var/lib/apt").is_err());
+    fn foundation(variant: Variant, arch: Arch, firmware: Firmware) -> Foundation {
+        let debian = Debian {
+            release: Release::parse("debian-12").unwrap(),
+            include: vec!["less".to_owned()],
+            sources: Sources::Default,
+            cache: PathBuf::new(),
+        };
+        let layout = Layout { filesystem: RootFilesystem::Xfs, firmware, arch };
+        Foundation { content: Content::Debian(debian), layout, variant }
     }
 
     #[test]
     fn what_cannot_be_made_is_told_before_anything_is() {
-        let mut foundation = Foundation {
-            release: Release::parse("debian-12").unwrap(),
-            arch: Arch::Arm64,
-            variant: Variant::Cloud,
-            size: 4 << 30,
-            include: Vec::new(),
-            sources: Sources::Default,
-            cache: PathBuf::new(),
+        let error = foundation(Variant::Cloud, Arch::Arm64, Firmware::Both).possible().unwrap_err();
+        assert!(error.to_string().contains("arm64"), "{error:#}");
+        let small = foundation(Variant::Tiny, Arch::Arm64, Firmware::Bios);
+        let error = small.make(Path::new("/nowhere"), 1 << 20, &Stop::default(), &mut |_| {}).unwrap_err();
+        assert!(matches!(crate::error::kind_of(&error), Kind::Usage | Kind::Host), "{error:#}");
+    }
+
+    #[test]
+    fn packages_are_those_of_firmware_filesystem_and_architecture() {
+        let packages = |variant, arch, firmware| {
+            let foundation = foundation(variant, arch, firmware);
+            let Content::Debian(debian) = &foundation.content else { panic!() };
+            foundation.packages(debian).join(" ")
         };
-        assert!(foundation.possible().unwrap_err().to_string().contains("arm64"));
-        foundation.variant = Variant::Tiny;
-        foundation.possible().unwrap();
-        foundation.size = 1 << 20;
-        assert!(foundation.possible().is_err());
+        assert_eq!(packages(Variant::Tiny, Arch::X86_64, Firmware::Both), "ca-certificates less");
+        let both = packages(Variant::Cloud, Arch::X86_64, Firmware::Both);
+        assert!(both.ends_with("linux-image-cloud-amd64 grub-pc grub-efi-amd64-bin xfsprogs less"), "{both}");
+        let arm = packages(Variant::Cloud, Arch::Arm64, Firmware::Uefi);
+        assert!(arm.contains("linux-image-cloud-arm64 grub2-common grub-efi-arm64-bin"), "{arm}");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Failure, Kind};
+use crate::recipe::RELEASES;
 
 /// A release that a foundation can be made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,24 +14,20 @@ pub struct Release {
     pub suite: &'static str,
 }
 
-const RELEASES: &[Release] =
-    &[Release { name: "debian-12", suite: "bookworm" }, Release { name: "debian-13", suite: "trixie" }];
-
 impl Release {
     /// The release of that name or code name.
     ///
     /// # Errors
     /// [`Kind::Usage`] with the names that there are.
     pub fn parse(name: &str) -> Result<Self, Failure> {
-        RELEASES.iter().find(|release| release.name == name || release.suite == name).copied().ok_or_else(
-            || {
-                let names: Vec<_> = RELEASES.iter().map(|release| release.name).collect();
-                Failure::new(Kind::Usage, format!("no foundation can be made of {name}")).hint(format!(
-                    "there are {}; bring others in with `bakehouse local import`",
-                    names.join(", ")
-                ))
-            },
-        )
+        let found = RELEASES.iter().find(|(release, suite)| *release == name || *suite == name);
+        found.map(|(name, suite)| Self { name, suite }).ok_or_else(|| {
+            let names = RELEASES.map(|(name, _)| name);
+            Failure::new(Kind::Usage, format!("no foundation can be made of {name}")).hint(format!(
+                "there are {}; bring others in with `bakehouse local import`",
+                names.join(", ")
+            ))
+        })
     }
 }
 

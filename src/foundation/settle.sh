@@ -1,5 +1,5 @@
 # Runs inside a fresh Debian root and settles what a vendor's cloud image has settled.
-# Variables: ROOT_UUID; DISK, where a boot loader is wanted: the disk's node.
+# Variables: BOOTS, empty where it is not to boot.
 set -eu
 
 rm -f /etc/apt/apt.conf.d/99mmdebstrap /etc/dpkg/dpkg.cfg.d/99mmdebstrap
@@ -9,7 +9,6 @@ fi
 
 echo debian > /etc/hostname
 printf '%s\n' '127.0.0.1 localhost' '127.0.1.1 debian' '::1 localhost ip6-localhost ip6-loopback' > /etc/hosts
-printf 'UUID=%s / ext4 rw,discard,errors=remount-ro,x-systemd.growfs 0 1\n' "$ROOT_UUID" > /etc/fstab
 echo LANG=C.UTF-8 > /etc/default/locale
 
 # Of an instance, not of the image: made at first boot.
@@ -19,7 +18,7 @@ rm -f /var/lib/dbus/machine-id /var/lib/systemd/random-seed /var/lib/systemd/cre
 # As the vendor's: systemd-resolved's, which exists only once the system runs.
 ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
 
-[ -n "${DISK:-}" ] || exit 0
+[ -n "$BOOTS" ] || exit 0
 
 mkdir -p /etc/systemd/network
 printf '%s\n' '[Match]' 'Name=en* eth*' '' '[Network]' 'DHCP=yes' > /etc/systemd/network/70-dhcp.network
@@ -35,6 +34,6 @@ GRUB_CMDLINE_LINUX="console=tty0 console=ttyS0,115200"
 GRUB_DISABLE_OS_PROBER=true
 GRUB
 # An upgrade of grub-pc inside a bake has no disk to write to, and an instance's is not this one.
-echo 'grub-pc grub-pc/install_devices_empty boolean true' | debconf-set-selections
-grub-install --target=i386-pc --modules='part_gpt part_msdos ext2' "$DISK" >&2
-update-grub >&2
+if command -v debconf-set-selections >/dev/null; then
+    echo 'grub-pc grub-pc/install_devices_empty boolean true' | debconf-set-selections
+fi

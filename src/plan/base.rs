@@ -1,14 +1,35 @@
 //! What a plan says of its base: which, how old, and what is to be warned of.
 
-use super::BaseFacts;
+use std::collections::BTreeMap;
+
+use super::{Arch, BaseFacts};
 use crate::recipe::units::show_duration;
-use crate::recipe::{BaseSelector, Recipe};
+use crate::recipe::{BaseSelector, Recipe, ScratchSpec};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
 impl BaseFacts {
+    /// Of no base: a blank disk. `inherited` is what the cloud registers such an image with.
+    pub fn scratch(spec: &ScratchSpec, arch: Arch, root_device: &str, inherited: serde_json::Value) -> Self {
+        let name = spec.release().map(str::to_owned);
+        Self {
+            image: None,
+            version: name.clone(),
+            name,
+            snapshot: "scratch".to_owned(),
+            size: 0,
+            arch,
+            created: None,
+            deprecated: None,
+            tags: BTreeMap::new(),
+            root_device: root_device.to_owned(),
+            inherited,
+            notes: Vec::new(),
+        }
+    }
+
     /// What it is known by: the image's id, or the snapshot's, or that of the disk that is the user's.
     pub fn id(&self) -> &str {
         self.image.as_deref().unwrap_or(&self.snapshot)
@@ -58,7 +79,8 @@ pub(super) fn warnings(recipe: &Recipe, base: &BaseFacts, now: jiff::Timestamp) 
         warnings
             .push(format!("the base {id} is deprecated since {since}: its owner wants another to be used"));
     }
-    if let Some(most) = recipe.base_max_age {
+    let is_new = matches!(recipe.base.value, BaseSelector::Scratch(_));
+    if let Some(most) = recipe.base_max_age.filter(|_| !is_new) {
         let limit = show_duration(most);
         match base.age(now) {
             Some(age) if age > most => {

@@ -69,6 +69,9 @@ impl Plan {
 
     fn describe_base(&self) -> String {
         let base = &self.base;
+        if let Some(spec) = &self.disk.scratch {
+            return format!("{}, {}", spec.describe(base.arch), base.arch.as_str());
+        }
         let name = base.name.as_deref().unwrap_or("(no name)");
         let age = self.base_age.map(|age| format!("{} old, ", super::show_age(age))).unwrap_or_default();
         format!("{name} ({}), {age}{}, {}", base.id(), show_size(base.size), base.arch.as_str())

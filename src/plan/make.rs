@@ -7,9 +7,9 @@ use super::tags::{TAG_VALUE_MOST, fill};
 use super::{BakeId, BaseFacts, DiskPlan, ImagePlan, NamePlan, Place, Plan, SnapshotPlan, judge_name};
 use crate::error::{Failure, Kind};
 use crate::provisioner::StepPlan;
-use crate::recipe::Recipe;
 use crate::recipe::template::{self, OPEN, Template, Unfilled};
 use crate::recipe::units::show_size;
+use crate::recipe::{BaseSelector, Recipe};
 
 /// The longest description that RegisterImage takes, in characters.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CopyImage.html> (255 bytes at most).
@@ -111,6 +111,10 @@ pub fn make(
     // A volume is made before any package is installed.
     volume_tags.tags.retain(|key, _| !volume_tags.open.contains(key));
 
+    let scratch = match &recipe.base.value {
+        BaseSelector::Scratch(spec) => Some(spec.clone()),
+        _ => None,
+    };
     let size = recipe.disk.size.unwrap_or(base.size);
     if size < base.size {
         let message = format!("[disk] size is {}, the base's is {}", show_size(size), show_size(base.size));
@@ -133,7 +137,8 @@ pub fn make(
         };
         (kept, super::shape::unknown_elsewhere(&said).into_iter().collect())
     };
-    let disk = DiskPlan { size, spec: recipe.disk.clone(), tags: volume_tags.tags, token: bake.0.clone() };
+    let disk =
+        DiskPlan { size, spec: recipe.disk.clone(), scratch, tags: volume_tags.tags, token: bake.0.clone() };
     let snapshot = SnapshotPlan {
         description: snapshot_description.0,
         tags: snapshot_tags.tags,

@@ -104,7 +104,9 @@ pub(super) fn disk(disk: &DiskPlan, base: &BaseFacts, on_ec2: bool) -> String {
             text.push_str(&format!(", {part}"));
         }
     }
-    if disk.size > base.size {
+    if disk.scratch.is_some() {
+        text.push_str(", blank");
+    } else if disk.size > base.size {
         text.push_str(&format!(" (grown from {})", show_size(base.size)));
     }
     text

@@ -306,6 +306,17 @@ impl Values<'_> {
         Some(inside)
     }
 
+    /// A file of the builder that the recipe names: its absolute path.
+    pub(super) fn file(
+        &self,
+        what: &str,
+        path: &Spanned<String>,
+        complaints: &mut Complaints,
+    ) -> Option<PathBuf> {
+        let from = self.resolve(what, path, complaints)?;
+        self.look(what, path, &from, PathKind::File, complaints).map(|()| from)
+    }
+
     /// The absolute path that the recipe's path means.
     fn resolve(&self, what: &str, path: &Spanned<String>, complaints: &mut Complaints) -> Option<PathBuf> {
         if path.value.starts_with('/') {

@@ -8,7 +8,9 @@ use super::library::{Library, NotFound};
 use super::{Alternative, Builder, Choice, Definition, Runs, StepPlan, Value, Work};
 use crate::recipe::reader::{Complaints, Table, did_you_mean, listed, shown};
 use crate::recipe::template::{OPEN, Template};
-use crate::recipe::{self, Complained, Complaint, Inputs, RawValue, Recipe, Source, Spanned, StepSpec};
+use crate::recipe::{
+    self, BaseSelector, Bootstrap, Complained, Complaint, Inputs, RawValue, Recipe, Source, Spanned, StepSpec,
+};
 
 /// A recipe's steps and checks, settled.
 #[derive(Debug, Clone)]
@@ -50,6 +52,17 @@ pub fn check_recipe(
             wrong.insert(0, Complained { source: source.clone(), complaints });
             Err(wrong)
         }
+    }
+}
+
+/// Makes the path of a bootstrap's script absolute; complains where there is no such file.
+fn bootstrap_script(recipe: &mut Recipe, builder: Builder, complaints: &mut Complaints) {
+    let BaseSelector::Scratch(spec) = &mut recipe.base.value else { return };
+    let Bootstrap::Script { path, span, .. } = &mut spec.bootstrap else { return };
+    let named = Spanned { value: path.to_string_lossy().into_owned(), span: span.clone() };
+    let values = Values { builder, staged: Vec::new() };
+    if let Some(found) = values.file("`bootstrap`", &named, complaints) {
+        *path = found;
     }
 }
 
@@ -99,7 +112,10 @@ impl Settler<'_> {
         inputs: &Inputs,
         complaints: &mut Complaints,
     ) -> (Option<Recipe>, Settled, Vec<Complained>) {
-        let (readable, outside) = recipe::read(complaints, inputs);
+        let (mut readable, outside) = recipe::read(complaints, inputs);
+        if let Some(recipe) = &mut readable.recipe {
+            bootstrap_script(recipe, self.builder, complaints);
+        }
         let mut settle = |steps: &[StepSpec]| -> Vec<StepPlan> {
             steps.iter().filter_map(|step| self.step(step, complaints)).collect()
         };

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::filters::filters;
 use super::reader::{Complaints, Table, did_you_mean, listed, shown};
-use super::{BaseSelector, Complaint, ImageQuery, Spanned};
+use super::scratch::{check_arch, scratch};
+use super::{BaseSelector, Complaint, ImageQuery, ScratchSpec, Spanned};
 
 /// What [base] says.
 pub(super) struct Base {
@@ -14,10 +15,11 @@ pub(super) struct Base {
 }
 
 /// The keys that say which base; `filters` does where none of them is there.
-pub(super) const SELECTORS: [&str; 7] = ["ami", "name", "parameter", "snapshot", "volume", "device", "image"];
+pub(super) const SELECTORS: [&str; 8] =
+    ["ami", "name", "parameter", "snapshot", "volume", "device", "image", "scratch"];
 const QUERIES: &[&str] = &["name", "filters"];
 /// Bases that say nothing of themselves.
-const BARE: &[&str] = &["snapshot", "volume", "device"];
+const BARE: &[&str] = &["snapshot", "volume", "device", "scratch"];
 /// The keys that go with some selectors alone.
 const COMPANIONS: [(&str, &[&str]); 7] = [
     ("owner", QUERIES),
@@ -25,7 +27,7 @@ const COMPANIONS: [(&str, &[&str]); 7] = [
     ("filters", QUERIES),
     ("newest", QUERIES),
     ("deprecated", QUERIES),
-    ("arch", &["name", "filters", "snapshot", "volume", "device"]),
+    ("arch", &["name", "filters", "snapshot", "volume", "device", "scratch"]),
     ("root_device", BARE),
 ];
 /// The owners that have a name. DescribeImages, `Owners`.
@@ -33,8 +35,9 @@ const OWNERS: [&str; 4] = ["self", "amazon", "aws-marketplace", "aws-backup-vaul
 
 pub(super) fn base(mut table: Table, complaints: &mut Complaints) -> Option<Base> {
     let key = which(&mut table, complaints);
-    let said: Vec<_> =
-        SELECTORS.iter().filter_map(|key| Some((*key, table.string(key, complaints)?))).collect();
+    let blank = table.get("scratch").map(|value| (scratch(value, complaints), value.span.clone()));
+    let words = SELECTORS.iter().filter(|key| **key != "scratch");
+    let said: Vec<_> = words.filter_map(|key| Some((*key, table.string(key, complaints)?))).collect();
     for (key, text) in &said {
         check_selector(key, text, complaints);
     }
@@ -68,6 +71,12 @@ pub(super) fn base(mut table: Table, complaints: &mut Complaints) -> Option<Base
     };
     let root_device = root_device.map(|device| device.value);
     let selector = match (key?, text) {
+        ("scratch", _) => {
+            let (spec, span) = blank?;
+            let spec = ScratchSpec { arch, root_device, ..spec? };
+            check_arch(&spec, &span, complaints);
+            Spanned { value: BaseSelector::Scratch(spec), span }
+        }
         ("filters", _) => Spanned { value: query(None, filters?, arch), span: filters_span? },
         (key, Some(Spanned { value, span })) => {
             let selector = match key {

@@ -9,6 +9,8 @@ pub struct OneLine {
     pub base: BaseSelector,
     /// Package specs as typed.
     pub packages: Vec<String>,
+    /// The disk's size as typed, which a base from scratch must have.
+    pub size: Option<String>,
     /// The image's name template; `{package}-{version}-{arch}-{time}` where left out, `{base}-{time}` without packages.
     pub name: Option<String>,
 }
@@ -19,6 +21,9 @@ pub fn one_line(line: &OneLine) -> Source {
         if line.packages.is_empty() { "{base}-{time}" } else { "{package}-{version}-{arch}-{time}" };
     let name = quote(line.name.as_deref().unwrap_or(default));
     let mut text = format!("[image]\nname = {name}\n\n{}", base_text(&line.base));
+    if let (BaseSelector::Scratch(_), Some(size)) = (&line.base, &line.size) {
+        text.push_str(&format!("\n[disk]\nsize = {}\n", quote(size)));
+    }
     if !line.packages.is_empty() {
         text.push_str("\n[[step]]\nuse = \"package\"\ninstall = [\n");
         for package in &line.packages {
@@ -54,6 +59,14 @@ pub fn base_text(base: &BaseSelector) -> String {
         BaseSelector::Volume { id, arch, root_device } => bare("volume", id, arch, root_device),
         BaseSelector::Device { path, arch, root_device } => {
             bare("device", &path.to_string_lossy(), arch, root_device);
+        }
+        BaseSelector::Scratch(spec) => {
+            say("scratch", spec.text(&quote));
+            for (key, value) in [("arch", &spec.arch), ("root_device", &spec.root_device)] {
+                if let Some(value) = value {
+                    say(key, quote(value));
+                }
+            }
         }
         BaseSelector::Ami(id) => say("ami", quote(id)),
         BaseSelector::Parameter(name) => say("parameter", quote(name)),
@@ -93,7 +106,7 @@ mod tests {
         #[test]
         fn any_words_come_through(glob in "[^\\x00-\\x1f\\x7f-\\u{9f} ][^\\x00-\\x1f\\x7f-\\u{9f}]{0,20}", packages in proptest::collection::vec("[^\\x00]{1,20}", 0..4)) {
             let base = BaseSelector::Query(ImageQuery::named(&glob));
-            let line = OneLine { base: base.clone(), packages: packages.clone(), name: None };
+            let line = OneLine { base: base.clone(), packages: packages.clone(), size: None, name: None };
             let recipe = crate::recipe::parse(&one_line(&line)).unwrap();
             prop_assert_eq!(recipe.base.value, base);
             let given = recipe.steps.first().map(|step| step.params["install"].value.clone());

@@ -15,6 +15,7 @@ mod hygiene;
 mod line;
 pub(crate) mod reader;
 mod rights;
+mod scratch;
 mod sections;
 mod shape;
 mod tags;
@@ -32,6 +33,7 @@ pub use disk::{BakeSpec, DiskSpec};
 pub use hygiene::{Audit, HygieneSpec, Part, path_glob};
 pub use line::{OneLine, base_text, one_line};
 pub use rights::Rights;
+pub use scratch::{Bootstrap, Firmware, RELEASES, RootFilesystem, ScratchSpec};
 pub(crate) use sections::STEP_KEYS;
 pub use shape::{Collision, ShapeSpec, UefiData, uefi_data};
 pub use tags::{TagSpec, Tags, wrong_tag};
@@ -87,6 +89,8 @@ pub enum BaseSelector {
     },
     /// An image of the local store by name or id.
     Image(String),
+    /// A blank disk, filled here.
+    Scratch(ScratchSpec),
 }
 
 /// Images, by what they say of themselves.

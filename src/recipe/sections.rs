@@ -6,11 +6,14 @@ use super::disk::disk;
 use super::hygiene::hygiene;
 use super::reader::{Complaints, Table, environment, inside_path, shown};
 use super::rights;
+use super::scratch;
 use super::shape::{collision, shape};
 use super::tags::{separate, tags};
 use super::template::{LONGEST_NAME, Part, Template, allowed_in_name, literals};
 use super::when::when;
-use super::{Complaint, DiskSpec, HygieneSpec, ImageSpec, RawValue, Recipe, Spanned, StepSpec, Variables};
+use super::{
+    BaseSelector, Complaint, DiskSpec, HygieneSpec, ImageSpec, RawValue, Recipe, Spanned, StepSpec, Variables,
+};
 
 type Entries = [(Spanned<String>, Spanned<RawValue>)];
 
@@ -47,6 +50,11 @@ pub(super) fn recipe(entries: &Entries, complaints: &mut Complaints) -> Readable
         Some(table) => disk(table, complaints),
         None => DiskSpec::default(),
     };
+    if let Some(Spanned { value: BaseSelector::Scratch(spec), span }) =
+        base.as_ref().map(|base| &base.selector)
+    {
+        scratch::check_size(spec, span, disk.size, complaints);
+    }
     let devices = devices(top.tables("device", complaints), complaints);
     let tags = top.table("tags", complaints).map(|table| separate(table, complaints)).unwrap_or_default();
     let tables = top.tables("step", complaints);

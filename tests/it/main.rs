@@ -15,6 +15,7 @@ mod local;
 mod manual;
 mod provision;
 mod sandbox;
+mod scratch;
 mod shape;
 mod standin;
 mod support;

@@ -72,7 +72,6 @@ pub struct Facts {
 /// A program, what it is for, its packages (deb, rpm).
 const PROGRAMS: &[(&str, &str, &str, &str)] = &[
     ("mmdebstrap", "makes foundation images", "mmdebstrap", "mmdebstrap"),
-    ("mkfs.ext4", "makes foundation images", "e2fsprogs", "e2fsprogs"),
     ("qemu-img", "imports and exports disk images", "qemu-utils", "qemu-img"),
     ("qemu-system-x86_64", "boots images", "qemu-system-x86", "qemu-system-x86-core"),
 ];

@@ -22,6 +22,15 @@ pub enum Accel {
     Kvm,
 }
 
+/// What boots a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum BootBy {
+    /// A BIOS
+    Bios,
+    /// UEFI
+    Uefi,
+}
+
 /// How it boots.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
@@ -36,6 +45,9 @@ pub struct Args {
     /// How the machine is emulated
     #[arg(long, value_enum, default_value = "tcg", env = "BAKEHOUSE_ACCEL")]
     pub accel: Accel,
+    /// What boots it [default: by the image's boot mode; UEFI where either could]
+    #[arg(long, value_enum)]
+    pub firmware: Option<BootBy>,
     /// Further arguments of QEMU
     #[arg(last = true, value_name = "QEMU-ARGUMENT")]
     pub further: Vec<OsString>,
@@ -70,7 +82,12 @@ fn machine(record: &Record, disk: &Path, firmware: Option<&Path>, args: &Args) -
             .hint("export it with `bakehouse local export` and boot it where its architecture is"));
     }
     let mut program = Program::new("qemu-system-x86_64");
-    if record.boot_mode.as_deref() == Some("uefi") {
+    let boot_by = args.firmware.unwrap_or(match record.boot_mode.as_deref() {
+        Some("uefi") => BootBy::Uefi,
+        Some("uefi-preferred") if firmware.is_some() => BootBy::Uefi,
+        _ => BootBy::Bios,
+    });
+    if boot_by == BootBy::Uefi {
         let firmware = firmware.ok_or_else(|| {
             Failure::new(
                 Kind::Host,
@@ -113,6 +130,7 @@ mod tests {
             memory: 512,
             ports: vec![(8080, 80)],
             accel: Accel::Tcg,
+            firmware: None,
             further: vec!["-smp".into(), "2".into()],
         }
     }
@@ -143,7 +161,16 @@ mod tests {
         assert!(failure.to_string().contains("arm64"), "{failure}");
         let failure = machine(&record(Arch::X86_64, "uefi"), Path::new("/s"), None, &args()).unwrap_err();
         assert!(failure.hint.unwrap().contains("ovmf"));
-        machine(&record(Arch::X86_64, "uefi"), Path::new("/s"), Some(Path::new("/f")), &args()).unwrap();
+        let line = |mode: &str, firmware: Option<&str>, by| {
+            let args = Args { firmware: by, ..args() };
+            machine(&record(Arch::X86_64, mode), Path::new("/s"), firmware.map(Path::new), &args)
+                .unwrap()
+                .line()
+        };
+        assert!(line("uefi", Some("/f"), None).contains("-bios /f"));
+        assert!(line("uefi-preferred", Some("/f"), None).contains("-bios /f"));
+        assert!(!line("uefi-preferred", None, None).contains("-bios"));
+        assert!(!line("uefi-preferred", Some("/f"), Some(BootBy::Bios)).contains("-bios"));
     }
 
     #[test]

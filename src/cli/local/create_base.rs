@@ -7,9 +7,12 @@ use anyhow::{Context as _, Result};
 
 use crate::cli::{Context, block_on, private_mounts};
 use crate::cloud::local::{NewImage, Origin, Provenance};
+use crate::disk::Layout;
 use crate::error::{Failure, Kind};
-use crate::foundation::{Foundation, Release, Sources, Variant};
+use crate::foundation::{Content, Debian, Foundation, Release, Sources, Variant};
+use crate::plan::Arch;
 use crate::recipe::units::parse_size;
+use crate::recipe::{Firmware, RootFilesystem};
 
 /// What it is made of.
 #[derive(Debug, Clone, clap::Args)]
@@ -26,6 +29,12 @@ pub struct Args {
     /// How much is on it
     #[arg(long, value_enum, default_value = "cloud")]
     pub variant: Variant,
+    /// What boots it [default: bios, on arm64 uefi]
+    #[arg(long, value_enum)]
+    pub firmware: Option<Firmware>,
+    /// The root's filesystem
+    #[arg(long, value_enum, default_value = "ext4")]
+    pub filesystem: RootFilesystem,
     /// Further packages, divided by commas; repeatable
     #[arg(long, value_name = "PACKAGE", value_delimiter = ',')]
     pub include: Vec<String>,
@@ -42,17 +51,17 @@ pub struct Args {
 /// # Errors
 /// [`Kind::Host`] when this host lacks something, [`Kind::Name`] when the name is taken; what mmdebstrap said.
 pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
-    let foundation = foundation(context, args)?;
+    let (foundation, size) = foundation(context, args)?;
     private_mounts("making a foundation image")?;
     let store = super::store_to_fill(context)?;
-    let image = new_image(&foundation, args);
+    let image = new_image(&foundation, args)?;
     let (reporter, stop) = (context.reporter.clone(), context.stop.clone());
-    let about = format!("{} in {}", foundation.release.name, store.folder().display());
+    let about = format!("{} in {}", foundation.name(), store.folder().display());
     let record = block_on(context, async move {
         reporter.phase("base", &about);
         let work = move || {
             let mut tell = |line: &str| reporter.line("create-base", line);
-            store.add(image, |file| foundation.make(file, &stop, &mut tell))
+            store.add(image, |file| foundation.make(file, size, &stop, &mut tell))
         };
         tokio::task::spawn_blocking(work).await.context("waiting for the foundation")?
     })?;
@@ -61,7 +70,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     super::print_image(context.output, &record)
 }
 
-fn foundation(context: &Context, args: &Args) -> Result<Foundation> {
+fn foundation(context: &Context, args: &Args) -> Result<(Foundation, u64)> {
     let release = Release::parse(&args.release)?;
     let size = parse_size(&args.size).map_err(|why| {
         Failure::new(Kind::Usage, format!("--size {}: {why}", args.size)).hint("write --size 4GiB")
@@ -70,29 +79,35 @@ fn foundation(context: &Context, args: &Args) -> Result<Foundation> {
     if let Some(odd) = args.include.iter().find(|name| name.is_empty() || name.starts_with('-')) {
         return Err(Failure::new(Kind::Usage, format!("--include: {odd:?} is no package's name")).into());
     }
-    Ok(Foundation {
+    let debian = Debian {
         release,
-        arch: super::arch(args.arch.as_deref())?,
-        variant: args.variant,
-        size: size.next_multiple_of(1 << 20),
         include: args.include.clone(),
         sources: Sources::choose(args.mirror.as_deref(), release.suite),
         cache: context.settings.cache.clone(),
-    })
+    };
+    let arch = super::arch(args.arch.as_deref())?;
+    let usual = if arch == Arch::Arm64 { Firmware::Uefi } else { Firmware::Bios };
+    let layout = Layout { filesystem: args.filesystem, firmware: args.firmware.unwrap_or(usual), arch };
+    let foundation = Foundation { content: Content::Debian(debian), layout, variant: args.variant };
+    Ok((foundation, size.next_multiple_of(1 << 20)))
 }
 
-fn new_image(foundation: &Foundation, args: &Args) -> NewImage {
-    let release = foundation.release;
+fn new_image(foundation: &Foundation, args: &Args) -> Result<NewImage> {
+    let release = Release::parse(&args.release)?;
+    let boot_mode = match foundation.layout.firmware {
+        Firmware::Bios => "bios",
+        other => other.boot_mode(),
+    };
     let default = match foundation.variant {
         Variant::Cloud => release.name.to_owned(),
         Variant::Tiny => format!("{}-tiny", release.name),
     };
-    NewImage {
+    Ok(NewImage {
         name: args.name.clone().unwrap_or(default),
-        arch: foundation.arch,
+        arch: foundation.layout.arch,
         description: format!("{} ({}), made of packages by Bakehouse", release.name, release.suite),
         tags: BTreeMap::from([("release".to_owned(), release.name.to_owned())]),
-        boot_mode: (foundation.variant == Variant::Cloud).then(|| "bios".to_owned()),
+        boot_mode: (foundation.variant == Variant::Cloud).then(|| boot_mode.to_owned()),
         provenance: Provenance::new(Origin::Foundation, args.mirror.clone()),
-    }
+    })
 }

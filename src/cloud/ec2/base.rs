@@ -10,7 +10,7 @@ use super::inherited::{Inherited, bytes};
 use super::retry::insist;
 use crate::error::{Failure, Kind};
 use crate::plan::{Arch, BaseFacts};
-use crate::recipe::{BaseSelector, ImageQuery};
+use crate::recipe::{BaseSelector, ImageQuery, ScratchSpec};
 
 impl Ec2 {
     pub(super) async fn base(&self, selector: &BaseSelector) -> Result<BaseFacts> {
@@ -24,6 +24,7 @@ impl Ec2 {
             BaseSelector::Volume { .. } | BaseSelector::Device { .. } => {
                 Err(Failure::new(Kind::Internal, "a disk of the user's can't be a base yet").into())
             }
+            BaseSelector::Scratch(spec) => blank(spec),
             BaseSelector::Image(name) => Err(Failure::new(
                 Kind::Base,
                 format!("the base {name} is an image of the local store, not of EC2"),
@@ -160,6 +161,17 @@ impl Ec2 {
             }
         }
     }
+}
+
+/// What is registered of a disk that began blank.
+fn blank(spec: &ScratchSpec) -> Result<BaseFacts> {
+    let said = spec.arch.as_deref().unwrap_or(std::env::consts::ARCH);
+    let arch = Arch::parse(said).ok_or_else(|| unsupported("from scratch", said))?;
+    let root_device = spec.root_device.as_deref().unwrap_or("/dev/xvda");
+    let boot_mode = spec.boot_loader.then(|| spec.firmware(arch).boot_mode());
+    let inherited = Inherited::of_scratch(arch.as_str(), root_device, boot_mode);
+    let inherited = serde_json::to_value(&inherited).context("noting what the image is registered with")?;
+    Ok(BaseFacts::scratch(spec, arch, root_device, inherited))
 }
 
 /// DescribeImages' filters for a query: available images alone.

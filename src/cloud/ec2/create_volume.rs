@@ -9,10 +9,11 @@ use super::explain::{Trouble, explain, id_in};
 use crate::plan::gib;
 use crate::recipe::DiskSpec;
 
-/// A volume to be made of a snapshot.
+/// A volume to be made.
 pub(super) struct NewVolume<'a> {
     pub zone: &'a str,
-    pub snapshot: &'a str,
+    /// What it begins with; blank without one.
+    pub snapshot: Option<&'a str>,
     /// In bytes.
     pub size: u64,
     pub spec: &'a DiskSpec,
@@ -30,7 +31,7 @@ impl Api {
             .ec2
             .create_volume()
             .availability_zone(volume.zone)
-            .snapshot_id(volume.snapshot)
+            .set_snapshot_id(volume.snapshot.map(str::to_owned))
             .size(gib(volume.size))
             .set_volume_type(kind.volume_type.as_deref().map(VolumeType::from))
             .set_iops(number(kind.iops))

@@ -38,7 +38,7 @@ impl Ec2 {
         tags.insert(TOKEN_TAG.to_owned(), plan.token.clone());
         let new = NewVolume {
             zone,
-            snapshot: &base.snapshot,
+            snapshot: plan.scratch.is_none().then_some(base.snapshot.as_str()),
             size: plan.size,
             spec: &plan.spec,
             token: &plan.token,
@@ -48,9 +48,10 @@ impl Ec2 {
         let entry =
             journal.intend(Thing::Volume { region: self.api.region.clone(), token: plan.token.clone() })?;
         let making = insist(self.effort(Some(stop)), || self.api.create_volume(&new)).await;
-        let volume = self
-            .noted(journal, entry, making)
-            .with_context(|| format!("creating a volume of {} in {zone}", base.snapshot))?;
+        let volume = self.noted(journal, entry, making).with_context(|| match new.snapshot {
+            Some(snapshot) => format!("creating a volume of {snapshot} in {zone}"),
+            None => format!("creating a blank volume in {zone}"),
+        })?;
         let patience = self.patience(self.settings.volume);
         let available = self.watcher.wait(Sort::Volume, &volume, patience, |seen| match seen.state.as_str() {
             "available" | "in-use" => Verdict::Done,

@@ -58,6 +58,15 @@ impl Inherited {
         }
     }
 
+    /// What an image from scratch says: as a bare snapshot's, and how it boots.
+    pub(super) fn of_scratch(arch: &str, root_device: &str, boot_mode: Option<&str>) -> Self {
+        let mut new = Self::of_snapshot(arch, root_device, "", 0);
+        for ebs in new.block_device_mappings.iter_mut().filter_map(|mapping| mapping.ebs.as_mut()) {
+            (ebs.snapshot_id, ebs.volume_size) = (None, None);
+        }
+        Self { boot_mode: boot_mode.map(str::to_owned), ..new }
+    }
+
     /// RegisterImage's mappings: the root on the new snapshot, the rest as they are.
     pub(super) fn mappings(&self, snapshot: &str) -> Vec<BlockDeviceMapping> {
         let root = self.root().map(|root| {

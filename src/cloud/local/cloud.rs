@@ -27,6 +27,9 @@ impl Cloud for Store {
     }
 
     async fn find_base(&self, selector: &BaseSelector) -> Result<BaseFacts> {
+        if let BaseSelector::Scratch(spec) = selector {
+            return Ok(select::blank(spec)?);
+        }
         let records = self.clone().blocking(|store| store.records()).await?;
         let record = select::select(&records, selector)?;
         let disk = self.disk_of(record);
@@ -60,10 +63,14 @@ impl Cloud for Store {
         let source = self.disk_file(&base.snapshot);
         let entry = journal.intend(Thing::StoreFile { path: path.clone() })?;
         let (target, size, stop) = (path.clone(), plan.size, stop.clone());
+        let is_blank = plan.scratch.is_some();
         let copied = self
             .clone()
             .blocking(move |store| {
                 let file = store.new_disk(&target)?;
+                if is_blank {
+                    return copy::blank(&file, size);
+                }
                 copy::copy(&source, &file, size, &stop)
             })
             .await;

@@ -87,6 +87,16 @@ pub(super) fn check_room(file: &File, needed: u64, what: &Path) -> Result<()> {
     .into())
 }
 
+/// Makes an empty file `size` bytes large, a hole throughout.
+///
+/// # Errors
+/// [`Kind::Host`] when the filesystem has not even room for what fills it; or I/O.
+pub(super) fn blank(target: &File, size: u64) -> Result<Copied> {
+    check_room(target, HEADROOM, Path::new("a blank disk"))?;
+    target.set_len(size).with_context(|| format!("making a blank disk of {size} bytes"))?;
+    Ok(Copied::Bytes(0))
+}
+
 fn copy_data(from: &File, to: &File, length: u64, stop: &Stop) -> Result<u64> {
     let write_back = WriteBack::of(to)?;
     let mut copied = 0;

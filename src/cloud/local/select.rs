@@ -2,7 +2,7 @@
 
 use crate::error::{Failure, Kind};
 use crate::plan::{Arch, BaseFacts};
-use crate::recipe::{BaseSelector, ImageQuery};
+use crate::recipe::{BaseSelector, Firmware, ImageQuery, ScratchSpec};
 
 use super::record::Record;
 
@@ -14,6 +14,8 @@ pub(super) fn select<'a>(records: &'a [Record], selector: &BaseSelector) -> Resu
             .find(|record| record.id == *wanted || record.name == *wanted)
             .ok_or_else(|| missing(records, format!("the local store has no image {wanted}"))),
         BaseSelector::Query(query) => by_query(records, query),
+        BaseSelector::Scratch(_) => Err(Failure::new(Kind::Base, "a blank disk is no image of the store")
+            .hint("make one with `bakehouse local create-base`")),
         BaseSelector::Device { path, .. } => Err(Failure::new(
             Kind::Internal,
             format!("the device {} was looked for in the local store", path.display()),
@@ -138,6 +140,23 @@ fn missing(records: &[Record], message: String) -> Failure {
         format!("the store has {}{more}; {make}", names.join(", "))
     };
     Failure::new(Kind::Base, message).hint(hint)
+}
+
+/// What a bake must know of a disk that begins blank.
+pub(super) fn blank(spec: &ScratchSpec) -> Result<BaseFacts, Failure> {
+    let arch = spec.arch.as_deref().map_or_else(Arch::of_host, Arch::parse);
+    let arch = arch.ok_or_else(|| {
+        Failure::new(Kind::Base, "this builder's architecture is not known to Bakehouse")
+            .hint("say [base] arch = \"x86_64\" or \"arm64\"")
+    })?;
+    // The store says `bios` where EC2 says `legacy-bios`.
+    let boot_mode = match spec.firmware(arch) {
+        Firmware::Bios => "bios",
+        other => other.boot_mode(),
+    };
+    let boot_mode = spec.boot_loader.then_some(boot_mode);
+    let root_device = spec.root_device.as_deref().unwrap_or("/dev/vda");
+    Ok(BaseFacts::scratch(spec, arch, root_device, serde_json::json!({ "boot_mode": boot_mode })))
 }
 
 /// What a bake must know of it.

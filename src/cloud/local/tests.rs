@@ -45,7 +45,7 @@ fn journal(folder: &Path, name: &str) -> Journal {
 }
 
 fn disk_plan(size: u64) -> DiskPlan {
-    DiskPlan { size, spec: DiskSpec::default(), tags: BTreeMap::new(), token: "t".to_owned() }
+    DiskPlan { size, spec: DiskSpec::default(), scratch: None, tags: BTreeMap::new(), token: "t".to_owned() }
 }
 
 fn image_spec(name: &str, size: u64) -> ImageSpec {

@@ -136,7 +136,13 @@ fn tags(bake: &str) -> BTreeMap<String, String> {
 }
 
 fn disk_plan(bake: &str) -> DiskPlan {
-    DiskPlan { size: GIB, spec: DiskSpec::default(), tags: tags(bake), token: format!("{bake}-volume") }
+    DiskPlan {
+        size: GIB,
+        spec: DiskSpec::default(),
+        scratch: None,
+        tags: tags(bake),
+        token: format!("{bake}-volume"),
+    }
 }
 
 fn snapshot_spec(bake: &str) -> SnapshotSpec {

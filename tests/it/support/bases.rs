@@ -28,6 +28,9 @@ const MADE_BY: &[&str] = &[
     include_str!("../../../src/foundation/bootstrap.rs"),
     include_str!("../../../src/foundation/inside.rs"),
     include_str!("../../../src/foundation/settle.sh"),
+    include_str!("../../../src/foundation/boot.sh"),
+    include_str!("../../../src/foundation/fstab.rs"),
+    include_str!("../../../src/disk/layout.rs"),
 ];
 
 /// The programs that making bases needs, for [`super::host::has`].
@@ -132,10 +135,15 @@ fn turn_into_rpm(root: &Path) {
     fs::write(repositories.join("bakery.repo"), entry).unwrap();
 }
 
+/// A cache that stays, with the packages of foundations.
+pub fn packages() -> PathBuf {
+    cache().join("packages")
+}
+
 /// A base made by `bakehouse local create-base`.
 fn base(name: &str, arguments: &[&str]) -> PathBuf {
     cached(name, &key(name, arguments), |store, image| {
-        let cache = store.folder().with_file_name("packages");
+        let cache = packages();
         let output = Command::new(env!("CARGO_BIN_EXE_bakehouse"))
             .args(["local", "create-base", "--name", image, "--store"])
             .arg(store.folder())

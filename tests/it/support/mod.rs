@@ -5,6 +5,7 @@ pub mod bases;
 pub mod debian_roots;
 pub mod host;
 pub mod images;
+pub mod machine;
 pub mod metadata;
 pub mod packages;
 pub mod roots;
