@@ -191,6 +191,9 @@ fn a_builder_can_be_installed_into_a_root_of_its_own() {
     let mode = |name: &str| fs::metadata(root.join(name)).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode("usr/local/bin/bakehouse"), 0o755);
     assert_eq!(mode("etc/systemd/system/bakehouse-gc.timer"), 0o644);
+    assert_eq!(mode("usr/local/share/man/man1/bakehouse-bake.1"), 0o644);
+    let completions = root.join("usr/local/share/bash-completion/completions/bakehouse");
+    assert!(fs::read_to_string(completions).unwrap().contains("complete -F _bakehouse"));
     assert!(!root.join("etc/systemd/system/bakehouse-window.timer").exists());
     let ran = Ran::of(&mut bakery.program(&[install.to_str().unwrap(), "--nonsense"]));
     assert_eq!(ran.status, Some(2), "{}", ran.told());

@@ -116,6 +116,44 @@ fn a_pause_is_a_shell_and_a_question_at_a_terminal() {
 }
 
 #[test]
+fn a_shell_before_the_root_is_closed_changes_the_image() {
+    let Some((bakery, _disk)) = bakery() else { return };
+    let fine = RECIPE.replace("[ -e /srv/mended ] ||", "true ||").replace("[ -e /srv/checked ]", "true");
+    bakery.put("recipe.toml", fine);
+    let mut terminal = Terminal::bakehouse(&bakery, "bake recipe.toml --shell");
+    terminal.until("check 1 of 1").until("a shell in the root").types("echo x > /srv/by-hand; exit 4");
+    let (status, shown) = terminal.end();
+    assert_eq!(status, Some(0), "how it is left decides nothing: {shown}");
+    assert_eq!(lines(&bakery, "attended", "srv/by-hand"), 1);
+    bakery.assert_nothing_left();
+}
+
+#[test]
+fn signals_and_a_lost_terminal_end_whatever_waits_for_an_operator() {
+    let Some((bakery, _disk)) = bakery() else { return };
+    // ^C at the question.
+    let mut terminal = Terminal::bakehouse(&bakery, "bake recipe.toml --on-error ask");
+    terminal.until(QUESTION).types("\u{3}");
+    let (status, shown) = terminal.end();
+    assert_eq!(status, Some(128 + libc::SIGINT), "{shown}");
+    bakery.assert_nothing_left();
+
+    // The terminal goes away at the question, and in a shell.
+    for (flags, at) in [("--on-error ask", QUESTION), ("--pause-after 1", "a shell in the root")] {
+        let mut terminal = Terminal::bakehouse(&bakery, &format!("bake recipe.toml {flags}"));
+        terminal.until(at);
+        terminal.is_lost();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let journals = || fs::read_dir(bakery.path("state/bakes")).unwrap().count();
+        while journals() > 0 {
+            assert!(Instant::now() < deadline, "{flags}: its bake goes on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        bakery.assert_nothing_left();
+    }
+}
+
+#[test]
 fn without_a_terminal_a_pause_ends_when_its_file_appears() {
     let Some((bakery, _disk)) = bakery() else { return };
     let err = bakery.path("err");
@@ -125,7 +163,7 @@ fn without_a_terminal_a_pause_ends_when_its_file_appears() {
         .stderr(fs::File::create(&err).unwrap())
         .spawn()
         .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(120);
     let told = loop {
         let told = fs::read_to_string(&err).unwrap();
         if told.contains("goes on, SIGTERM ends") {
@@ -144,6 +182,22 @@ fn without_a_terminal_a_pause_ends_when_its_file_appears() {
     let told = fs::read_to_string(&err).unwrap();
     assert_eq!(output.status.code(), Some(0), "{told}");
     assert!(output.stdout.is_empty() && told.contains("ended after step 1 of 2: first, as asked"), "{told}");
+    bakery.assert_nothing_left();
+
+    // A signal ends it too.
+    let err = fs::File::create(&err).unwrap();
+    let mut command = bakery.command(&[], &["bake", "recipe.toml", "--pause-after", "1"]);
+    let mut child = command.stdout(Stdio::null()).stderr(err).spawn().unwrap();
+    while !fs::read_to_string(bakery.path("err")).unwrap().contains("goes on, SIGTERM ends") {
+        assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // `timeout` passes it on.
+    let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    child.wait().unwrap();
+    let told = fs::read_to_string(bakery.path("err")).unwrap();
+    assert!(told.contains("stopped by SIGTERM"), "{told}");
     bakery.assert_nothing_left();
 }
 

@@ -68,6 +68,16 @@ impl Terminal {
         self
     }
 
+    /// The terminal goes away: `script`, which has it, is killed. Waits for all that was started to end.
+    pub fn is_lost(mut self) {
+        // `timeout` is what was started: `script` is its child.
+        let own = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap();
+        let script = nix::unistd::Pid::from_raw(children.trim().parse().unwrap());
+        nix::sys::signal::kill(script, nix::sys::signal::Signal::SIGKILL).unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Waits for the end; the exit status and all that was shown.
     pub fn end(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().unwrap();
