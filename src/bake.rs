@@ -1,4 +1,4 @@
-//! The pipeline: `Plan → Disk → MountedRoot → ProvisionedRoot → ClosedDisk → Snapshot → Image`.
+//! The pipeline: `Plan → Disk → MountedRoot → ProvisionedRoot → ClosedDisk → Snapshot → Image → Published`.
 //!
 //! [`forward`] is the whole road; each of its steps consumes the one before it. [`bake`] wraps it: success and
 //! failure end by the same road, [`settle`], which releases in reverse order whatever the journal still owns.
@@ -18,12 +18,14 @@ use crate::stop::Stop;
 
 mod enter;
 mod operator;
+mod publish;
 mod scratch;
 mod verbs;
 mod work;
 
 pub use enter::{Look, enter};
 pub use operator::Until;
+pub use publish::{PUBLISH, incomplete};
 pub use work::forget_work;
 
 /// What a bake works with.
@@ -63,7 +65,7 @@ pub enum OnError {
     Ask,
 }
 
-/// Bakes: the image, and what could not be released after it was registered (the image is good then).
+/// Bakes: the image, and what could not be published or released after it was registered (the image is good then).
 pub async fn bake(kitchen: &Kitchen<'_>, plan: &Plan) -> Result<(Baked, Option<anyhow::Error>)> {
     crate::provision::has_programs(plan.steps.iter().chain(&plan.checks))?;
     kitchen.can_fill(plan)?;
@@ -73,7 +75,11 @@ pub async fn bake(kitchen: &Kitchen<'_>, plan: &Plan) -> Result<(Baked, Option<a
 }
 
 /// The road of a bake, start to end.
-async fn forward(kitchen: &Kitchen<'_>, plan: &Plan, journal: &Journal) -> Result<Baked> {
+async fn forward(
+    kitchen: &Kitchen<'_>,
+    plan: &Plan,
+    journal: &Journal,
+) -> Result<(Baked, Option<anyhow::Error>)> {
     let volume = kitchen.make_disk(plan, journal).await?;
     let disk = kitchen.open(&volume)?;
     let disk = kitchen.fill(disk, plan)?;
@@ -81,13 +87,17 @@ async fn forward(kitchen: &Kitchen<'_>, plan: &Plan, journal: &Journal) -> Resul
     let (provisioned, contents) = kitchen.provision(mounted, plan).await?;
     let closed = kitchen.close(provisioned)?;
     let snapshot = kitchen.capture(closed, volume, plan, contents, journal).await?;
-    kitchen.register(snapshot, journal).await
+    let image = kitchen.register(snapshot, journal).await?;
+    Ok(kitchen.publish(image, journal).await)
 }
 
-/// Goes on with a bake that died after its snapshot began: waits, registers, releases the rest.
+/// Goes on with a bake that died after its snapshot began: waits, registers, publishes, releases the rest.
 pub async fn resume(kitchen: &Kitchen<'_>, id: &BakeId) -> Result<(Baked, Option<anyhow::Error>)> {
     let (journal, begun) = kitchen.take_up(id).await?;
-    let result = kitchen.register(begun, &journal).await;
+    let result = match kitchen.register(begun, &journal).await {
+        Ok(image) => Ok(kitchen.publish(image, &journal).await),
+        Err(error) => Err(error),
+    };
     settle(kitchen, journal, result).await
 }
 
@@ -96,18 +106,18 @@ pub async fn resume(kitchen: &Kitchen<'_>, id: &BakeId) -> Result<(Baked, Option
 async fn settle(
     kitchen: &Kitchen<'_>,
     journal: Journal,
-    result: Result<Baked>,
+    result: Result<(Baked, Option<anyhow::Error>)>,
 ) -> Result<(Baked, Option<anyhow::Error>)> {
     let ended = wind_up(kitchen, journal, result.is_err()).await;
-    let baked = result?;
-    let failure = ended.err().map(|error| {
+    let (baked, unpublished) = result?;
+    let left = ended.err().map(|error| {
         let failure = Failure::new(
             Kind::Leftover,
             format!("the image {} is good, but not all was released", baked.image),
         );
         error.context(failure.hint("run `bakehouse gc`"))
     });
-    Ok((baked, failure))
+    Ok((baked, unpublished.or(left)))
 }
 
 /// Undoes what the journal still owns, and ends it; where the bake has no image and its disk is to be kept, it says

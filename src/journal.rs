@@ -61,6 +61,15 @@ pub enum Thing {
         /// registered meanwhile is not this one's to undo.
         bake: BakeId,
     },
+    /// A copy of a finished image in another Region. It is never undone: `publish` finishes it.
+    Copy {
+        /// The Region of the copy.
+        region: String,
+        /// Its name, which is the image's.
+        name: String,
+        /// `ami-…`: what it is a copy of.
+        source: String,
+    },
     /// A file or folder of the local store.
     StoreFile {
         /// Absolute.
@@ -75,6 +84,7 @@ impl std::fmt::Display for Thing {
             Self::Attachment { volume, device, .. } => write!(f, "attachment of {volume} as {device}"),
             Self::Snapshot { volume, .. } => write!(f, "snapshot of {volume}"),
             Self::Image { name, .. } => write!(f, "image {name}"),
+            Self::Copy { region, source, .. } => write!(f, "copy of {source} in {region}"),
             Self::StoreFile { path } => write!(f, "{}", path.display()),
         }
     }

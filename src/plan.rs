@@ -15,6 +15,7 @@ mod describe;
 mod late;
 mod make;
 mod names;
+mod publish;
 mod shape;
 mod shape_words;
 mod stops;
@@ -24,6 +25,9 @@ pub use base::show_age;
 pub use late::{Late, MainPackage};
 pub use make::{Facts, make};
 pub use names::{judge_name, name_taken, renamed, suffixed};
+pub use publish::{
+    PACKAGE_TAG, PublishPlan, Publishing, describe_copy, package_of_tag, package_tag, package_words,
+};
 pub use shape::{Ebs, Mapping, Said, Shape, gib};
 pub use stops::Stops;
 
@@ -261,6 +265,8 @@ pub struct Plan {
     pub checks: Vec<crate::provisioner::StepPlan>,
     /// What is taken out of the root before it is closed, and looked for in it.
     pub hygiene: HygieneSpec,
+    /// What is done with the image once it is registered.
+    pub publish: Option<PublishPlan>,
     /// Where it stops on its way.
     pub stops: Stops,
 }

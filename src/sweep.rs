@@ -66,8 +66,17 @@ pub async fn journals(
             }
             Ok(Some((journal, record))) => {
                 // One bake whose things cannot even be asked for must not keep the others from being swept.
-                let found = one(journal, &record, work, cloud).await;
-                findings.extend(found.unwrap_or_else(|error| vec![failed(&record, &error)]));
+                match one(journal, &record, work, cloud).await {
+                    Ok((found, image)) => {
+                        findings.extend(found);
+                        if let (Some(image), Some(again)) = (image, record.notes.get(crate::bake::PUBLISH)) {
+                            reporter.note(&format!(
+                                "{image} is good, and perhaps not wholly published: `bakehouse publish {image} {again}` makes sure"
+                            ));
+                        }
+                    }
+                    Err(error) => findings.push(failed(&record, &error)),
+                }
             }
             Err(error) => reporter
                 .warn(&format!("{error:#}; remove the file once `gc --all` finds nothing of its bake")),
@@ -148,17 +157,19 @@ fn known(state: &Path) -> Result<Known> {
     Ok(known)
 }
 
-/// The sweep of one dead bake: with its journal taken up it acts, without it looks.
+/// The sweep of one dead bake: with its journal taken up it acts, without it looks. And the image that it had
+/// finished, if it had.
 async fn one(
     journal: Option<Journal>,
     record: &Record,
     work: &Path,
     cloud: &dyn Cloud,
-) -> Result<Vec<Finding>> {
+) -> Result<(Vec<Finding>, Option<String>)> {
     let finished = finished_image(record, cloud).await?;
     let mut findings = Vec::new();
     for entry in record.owned() {
-        let stays = finished.as_ref().is_some_and(|finished| finished.keeps(&entry));
+        let is_copy = matches!(entry.thing, Thing::Copy { .. });
+        let stays = is_copy || finished.as_ref().is_some_and(|finished| finished.keeps(&entry));
         let verdict = match (stays, &journal) {
             (true, None) => Verdict::Keep,
             (true, Some(journal)) => {
@@ -182,7 +193,7 @@ async fn one(
         crate::bake::forget_work(&work.join(&record.bake.0))?;
         journal.end()?;
     }
-    Ok(findings)
+    Ok((findings, finished.map(|finished| finished.id)))
 }
 
 fn failed(record: &Record, error: &anyhow::Error) -> Finding {

@@ -1,5 +1,6 @@
 //! What each step of the pipeline does with the rooms' tools.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use crate::contents::{Difference, Manifest, hygiene, inventory};
 use crate::disk::{ClosedDisk, Disk, MountOptions, MountedRoot, ProvisionedRoot};
 use crate::error::{Failure, Kind};
 use crate::journal::{Journal, Standing, Thing};
-use crate::plan::{BakeId, BaseFacts, Late, MainPackage, NamePlan, Plan};
+use crate::plan::{BakeId, BaseFacts, Late, MainPackage, NamePlan, Plan, Publishing};
 use crate::provision::Provisioning;
-use crate::report::result::{Baked, rounded, seconds};
+use crate::report::result::{Baked, rounded};
 use crate::sandbox::Sandbox;
 
 /// What was found in the root once it was provisioned.
@@ -44,6 +45,15 @@ pub struct Captured {
     provisioning_seconds: f64,
     #[serde(default)]
     hygiene: hygiene::Report,
+    #[serde(default)]
+    publishing: Option<Publishing>,
+}
+
+/// An image that stands, and what is to be done with it yet.
+#[derive(Debug)]
+pub struct Registered {
+    pub(super) baked: Baked,
+    pub(super) publishing: Option<Publishing>,
 }
 
 impl Kitchen<'_> {
@@ -191,6 +201,12 @@ impl Kitchen<'_> {
         {
             return Err(crate::plan::name_taken(&late.name, &taken).into());
         }
+        let publishing = match &plan.publish {
+            Some(publish) => {
+                Some(self.settle_publishing(publish, contents.main.as_ref(), &late, plan).await?)
+            }
+            None => None,
+        };
         let spec = SnapshotSpec { description: late.snapshot_description, tags: late.snapshot_tags };
         let mut captured = Captured {
             bake: plan.bake.clone(),
@@ -211,7 +227,11 @@ impl Kitchen<'_> {
             packages: contents.manifest.difference,
             provisioning_seconds: rounded(contents.provisioning),
             hygiene: contents.hygiene,
+            publishing,
         };
+        if let Some(publishing) = &captured.publishing {
+            journal.note(super::PUBLISH, &publishing.again)?;
+        }
         journal
             .note(CAPTURED, &serde_json::to_string(&captured).context("encoding what registering needs")?)?;
         captured.snapshot = self.cloud.capture(&captured.volume, closed.proof(), &spec, journal).await?;
@@ -230,7 +250,7 @@ impl Kitchen<'_> {
     }
 
     /// Registers the image; meanwhile the volume goes.
-    pub(super) async fn register(&self, captured: Captured, journal: &Journal) -> Result<Baked> {
+    pub(super) async fn register(&self, captured: Captured, journal: &Journal) -> Result<Registered> {
         let Captured {
             bake,
             snapshot,
@@ -242,6 +262,7 @@ impl Kitchen<'_> {
             packages,
             provisioning_seconds,
             hygiene,
+            publishing,
         } = captured;
         let progress = |done: &str| self.reporter.note(&format!("{snapshot}: {done}"));
         // The volume goes while the snapshot is pending. Its failure is no reason to lose the image: the
@@ -257,8 +278,7 @@ impl Kitchen<'_> {
         self.reporter.phase("register", &spec.name);
         self.stop.check()?;
         let image = self.cloud.register(&snapshot, &spec, &base, journal, self.stop).await?;
-        let phases = self.reporter.phases();
-        Ok(Baked {
+        let baked = Baked {
             image,
             snapshot,
             name: spec.name,
@@ -270,12 +290,14 @@ impl Kitchen<'_> {
             bake: bake.0,
             manifest,
             packages,
-            seconds: seconds(&phases, self.reporter.elapsed()),
+            seconds: BTreeMap::new(),
             provisioning_seconds,
             hygiene,
-            api_calls: self.cloud.calls(),
+            published: None,
+            api_calls: BTreeMap::new(),
             log: self.reporter.log_path().map(|path| path.display().to_string()),
-        })
+        };
+        Ok(Registered { baked, publishing })
     }
 
     /// The journal of a dead bake whose snapshot had begun, and what registering needs.

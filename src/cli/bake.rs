@@ -60,7 +60,10 @@ pub struct Args {
     /// Run the packages' fsync calls for real, as their steps ask (they are suppressed: one true sync ends the bake)
     #[arg(long)]
     pub keep_sync: bool,
-    /// Go on with a bake that died after its snapshot began: wait, register, release the rest
+    /// Leave out the recipe's [publish]; `bakehouse publish` does it later
+    #[arg(long)]
+    pub no_publish: bool,
+    /// Go on with a bake that died after its snapshot began: wait, register, publish, release the rest
     #[arg(long, value_name = "BAKE-ID", conflicts_with_all = ["what", "base", "dry_run", "pause_after", "until"])]
     pub resume: Option<String>,
     /// Who bakes, for the tag `creator` [default: the user]
@@ -177,7 +180,7 @@ fn tell(context: &Context, (baked, left): (Baked, Option<anyhow::Error>)) -> Res
     ));
     match context.output {
         Output::Text => print(&baked.image)?,
-        Output::Json => print(&serde_json::to_string_pretty(&baked).context("encoding the result")?)?,
+        Output::Json => print(&super::document(&baked, left.as_ref())?)?,
     }
-    left.map_or(Ok(ExitCode::SUCCESS), Err)
+    Ok(left.map_or(ExitCode::SUCCESS, |error| super::tell_failure(&error, context.format)))
 }

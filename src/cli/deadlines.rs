@@ -13,7 +13,7 @@ use crate::error::{Failure, Kind};
 use crate::recipe::units::parse_duration;
 
 /// The names, and what is waited for.
-const NAMES: [(&str, &str); 11] = [
+const NAMES: [(&str, &str); 12] = [
     ("attempt", "one try of an API call"),
     ("call", "an API call with all its tries"),
     ("volume", "a new volume to be available"),
@@ -21,6 +21,7 @@ const NAMES: [(&str, &str); 11] = [
     ("device", "an attached volume's device node"),
     ("snapshot", "a snapshot to be complete"),
     ("image", "a registered image to be available"),
+    ("copy", "a copy in another Region to be available"),
     ("visible", "what was just made to be seen by Describe calls"),
     ("lookup", "what was announced, but never confirmed, to be found"),
     ("first-look", "the first look for a volume, an attachment or an image"),
@@ -97,6 +98,7 @@ impl Deadlines {
                 "attachment" => &mut settings.attachment,
                 "snapshot" => &mut settings.snapshot,
                 "image" => &mut settings.image,
+                "copy" => &mut settings.copy,
                 "visible" => &mut settings.visible,
                 "lookup" => &mut settings.lookup,
                 "first-look" => &mut settings.first,

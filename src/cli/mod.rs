@@ -23,6 +23,7 @@ pub mod images;
 pub mod inputs;
 pub mod local;
 pub mod order;
+pub mod publish;
 pub mod settings;
 pub mod shape;
 mod signals;
@@ -49,6 +50,8 @@ name; 13 image good, publishing incomplete; 14 image good, something left to `gc
 enum Command {
     /// Bake an image: `bake RECIPE.toml`, or `bake --base BASE PACKAGE...`
     Bake(Box<bake::Args>),
+    /// Make true what a recipe's [publish] says of an image and is not yet: copies, shares, parameters
+    Publish(publish::Args),
     /// Say whether a recipe is good; nothing is asked of a cloud
     Validate(validate::Args),
     /// Show what dead bakes left behind, and with --yes release it
@@ -77,6 +80,8 @@ pub struct Context {
     pub settings: Settings,
     /// What goes to standard output.
     pub output: Output,
+    /// What standard error is written as.
+    pub format: Format,
     /// Tells people what is going on.
     pub reporter: Reporter,
     /// Hears signals.
@@ -109,14 +114,30 @@ pub fn main() -> ExitCode {
             if output == Output::Json {
                 drop(writeln!(std::io::stdout(), "{}", failure::document(&error)));
             }
-            let told = match format {
-                Format::Text => failure::render(&error),
-                Format::Json => format!("{}\n", failure::line(&error)),
-            };
-            drop(write!(std::io::stderr(), "{told}"));
-            ExitCode::from(exit_status(&error))
+            tell_failure(&error, format)
         }
     }
+}
+
+/// Tells a failure on standard error; its exit status.
+fn tell_failure(error: &anyhow::Error, format: Format) -> ExitCode {
+    let told = match format {
+        Format::Text => failure::render(error),
+        Format::Json => format!("{}\n", failure::line(error)),
+    };
+    drop(write!(std::io::stderr(), "{told}"));
+    ExitCode::from(exit_status(error))
+}
+
+/// A result as one JSON document; a failure that came after it stands in it, as `error`.
+fn document(result: &impl serde::Serialize, failed: Option<&anyhow::Error>) -> Result<String> {
+    let mut document = serde_json::to_value(result).context("encoding the result")?;
+    if let (Some(fields), Some(error)) = (document.as_object_mut(), failed)
+        && let Some(error) = failure::document(error).get("error")
+    {
+        fields.insert("error".to_owned(), error.clone());
+    }
+    serde_json::to_string_pretty(&document).context("encoding the result")
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
@@ -134,12 +155,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let context = Context {
         settings,
         output: cli.common.output,
+        format: cli.common.log_format,
         reporter: Reporter::new(volume),
         stop: Stop::default(),
     };
     context.reporter.write_as(cli.common.log_format);
     match cli.command {
         Command::Bake(args) => bake::run(&context, &args),
+        Command::Publish(args) => publish::run(&context, &args),
         Command::Validate(args) => validate::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Gc(args) => gc::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),

@@ -17,7 +17,11 @@ use crate::provisioner::StepPlan;
 use crate::recipe::{self, BaseSelector, Bootstrap, Inputs, OneLine, Recipe, ScratchSpec, UefiData};
 
 /// A recipe that is good, with its steps settled against their provisioners.
-pub struct Order(Read);
+pub struct Order {
+    read: Read,
+    /// See [`Facts::again`].
+    again: String,
+}
 
 impl Order {
     /// Reads what was ordered; everything wrong with it is told at once.
@@ -50,13 +54,17 @@ impl Order {
         if args.keep_sync {
             read.settled.steps.iter_mut().for_each(StepPlan::keep_sync);
         }
-        Ok(Self(read))
+        if args.no_publish {
+            read.recipe.publish = None;
+        }
+        let again = args.what.first().map(|recipe| super::publish::again(Path::new(recipe), &read.recipe));
+        Ok(Self { read, again: again.unwrap_or_default() })
     }
 
     /// Settles the plan: the base found, the name free.
     pub async fn plan(self, context: &Context, args: &Args, cloud: &dyn Cloud) -> Result<Plan> {
         let digest = self.digest()?;
-        let Read { recipe, settled, .. } = self.0;
+        let Read { recipe, settled, .. } = self.read;
         context.reporter.phase("resolve", "base, place and name");
         let (place, base) = tokio::try_join!(cloud.place(), cloud.find_base(&recipe.base.value))?;
         let now = jiff::Timestamp::now();
@@ -69,6 +77,7 @@ impl Order {
             now,
             creator: args.creator.as_deref().unwrap_or(&context.settings.creator),
             digest,
+            again: &self.again,
             env: &|name| std::env::var(name).ok(),
         };
         let plan = make(&recipe, settled.steps, settled.checks, facts)?;
@@ -77,6 +86,16 @@ impl Order {
         {
             return Err(name_taken(name, &taken).into());
         }
+        if let Some(publish) = &plan.publish {
+            let name = match &plan.image.name {
+                NamePlan::Settled(name) => Some(name.as_str()),
+                NamePlan::AfterInstall(_) => None,
+            };
+            cloud.check_publishing(&publish.targets, name).await?;
+            if plan.place.cloud == "local" {
+                context.reporter.note("the local store publishes nothing: [publish] is left out");
+            }
+        }
         plan.warnings.iter().for_each(|warning| context.reporter.warn(warning));
         plan.notes.iter().for_each(|note| context.reporter.note(note));
         Ok(plan)
@@ -84,7 +103,7 @@ impl Order {
 
     /// SHA-256 over the recipe's text, each provisioner's digest and each local file that a step names.
     fn digest(&self) -> Result<String> {
-        let Read { source, settled, recipe } = &self.0;
+        let Read { source, settled, recipe } = &self.read;
         let mut hash = Sha256::new();
         hash.update(&source.text);
         // Lengths first, so that no two lots of variables are one text.

@@ -7,13 +7,14 @@ use anyhow::Result;
 use async_trait::async_trait;
 
 use crate::journal::{Journal, Thing};
-use crate::plan::{Arch, BakeId, BaseFacts, CleanlyClosed, DiskPlan, Locator, Place, Shape};
-use crate::recipe::{BaseSelector, Collision};
+use crate::plan::{Arch, BakeId, BaseFacts, CleanlyClosed, DiskPlan, Locator, Place, Publishing, Shape};
+use crate::recipe::{BaseSelector, Collision, Targets};
 use crate::stop::Stop;
 
 mod binfmt;
 pub mod ec2;
 pub mod local;
+pub mod publish;
 
 /// A disk that the cloud made for this bake.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -165,6 +166,27 @@ pub trait Cloud: Send + Sync {
     /// any: whether the bake lives is not this room's to know.
     async fn orphans(&self, _any_builder: bool) -> Result<Vec<Orphan>> {
         Ok(Vec::new())
+    }
+
+    /// Looks whether an image of that name could be published so: its Regions are there, and the name is free in them.
+    async fn check_publishing(&self, _targets: &Targets, _name: Option<&str>) -> Result<()> {
+        Ok(())
+    }
+
+    /// An image of this account by its id or name, as publishing needs it; none where nothing is published at all.
+    async fn publishable(&self, _image: &str) -> Result<Option<publish::Publishable>> {
+        Ok(None)
+    }
+
+    /// Makes true what is not yet true of a published image, in every Region at once. What fails is told in what
+    /// is returned: the image is good all the same.
+    async fn publish(
+        &self,
+        _image: &publish::Publishable,
+        _publishing: &Publishing,
+        _how: &publish::How<'_>,
+    ) -> publish::Published {
+        publish::Published::default()
     }
 
     /// The API calls made so far: name to count. Empty where there is no API.

@@ -64,6 +64,12 @@ impl Plan {
                 Some(_) => "close the root; everything is released",
             },
         );
+        if let Some(publish) = &self.publish {
+            match self.place.cloud.as_str() {
+                "local" => row("publish", "left out: the local store publishes nothing"),
+                _ => publish.describe(&mut row),
+            }
+        }
         text.trim_end().to_owned()
     }
 

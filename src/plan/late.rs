@@ -70,6 +70,7 @@ impl Late {
             }
             if let Some(main) = main {
                 tags.entry("appversion".to_owned()).or_insert_with(|| main.appversion());
+                tags.insert(super::PACKAGE_TAG.to_owned(), super::package_tag(main));
             }
             Ok(tags)
         };

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::shape::{Said, Shape};
 use super::tags::{TAG_VALUE_MOST, fill};
-use super::{BakeId, BaseFacts, DiskPlan, ImagePlan, NamePlan, Place, Plan, SnapshotPlan, judge_name};
+use super::{
+    BakeId, BaseFacts, DiskPlan, ImagePlan, NamePlan, Place, Plan, PublishPlan, SnapshotPlan, judge_name,
+};
 use crate::error::{Failure, Kind};
 use crate::provisioner::StepPlan;
 use crate::recipe::template::{self, OPEN, Template, Unfilled};
@@ -29,6 +31,8 @@ pub struct Facts<'a> {
     pub creator: &'a str,
     /// SHA-256 of the recipe and of the local files that it names, hexadecimal.
     pub digest: String,
+    /// What stands behind `bakehouse publish IMAGE` in the command that finishes what the bake could not.
+    pub again: &'a str,
     /// The builder's environment, for `{env:NAME}`.
     pub env: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -44,7 +48,7 @@ pub fn make(
     checks: Vec<StepPlan>,
     facts: Facts<'_>,
 ) -> Result<Plan, Failure> {
-    let Facts { bake, place, base, now, creator, digest, env } = facts;
+    let Facts { bake, place, base, now, creator, digest, again, env } = facts;
     if !place.runs.contains(&base.arch) {
         let message = format!(
             "the base is {}, this builder runs {}",
@@ -93,6 +97,13 @@ pub fn make(
         .transpose()?;
     let (description, open_description) = provenance(own, &name, &base);
 
+    let publish = match &recipe.publish {
+        Some(spec) => Some(PublishPlan::of(spec, again, settle)?),
+        None => None,
+    };
+    // What comes later: what the main package is, and what a copy is a copy of.
+    let copies = publish.as_ref().is_some_and(|publish| !publish.targets.copies.is_empty());
+    let later = 2 * usize::from(asks_package) + 2 * usize::from(copies);
     let own_description = recipe
         .image
         .snapshot_description
@@ -102,9 +113,7 @@ pub fn make(
     let snapshot_description = own_description.unwrap_or_else(|| (description.clone(), open_description));
 
     let own = own_tags(&bake, &place, &base, now, creator, &digest);
-    let tags_of = |what: &str, separate| {
-        fill(what, &recipe.image.tags, separate, &own, usize::from(asks_package), settle)
-    };
+    let tags_of = |what: &str, separate| fill(what, &recipe.image.tags, separate, &own, later, settle);
     let image_tags = tags_of("image", &recipe.tags.image)?;
     let snapshot_tags = tags_of("snapshot", &recipe.tags.snapshot)?;
     let mut volume_tags = tags_of("volume", &recipe.tags.volume)?;
@@ -175,6 +184,7 @@ pub fn make(
         steps,
         checks,
         hygiene,
+        publish,
         stops: super::Stops::default(),
     })
 }

@@ -39,6 +39,7 @@ fn facts(env: &dyn Fn(&str) -> Option<String>) -> Facts<'_> {
         now: "2026-11-23T04:05:06Z".parse().unwrap(),
         creator: "ada",
         digest: "d1".into(),
+        again: "--recipe web.toml",
         env,
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod disk;
 mod filters;
 mod hygiene;
 mod line;
+mod publish;
 pub(crate) mod reader;
 mod rights;
 mod scratch;
@@ -32,6 +33,8 @@ pub use device::{Device, DeviceSpec, VolumeSpec};
 pub use disk::{BakeSpec, DiskSpec};
 pub use hygiene::{Audit, HygieneSpec, Part, path_glob};
 pub use line::{OneLine, base_text, one_line};
+pub(crate) use publish::allowed_in_parameter;
+pub use publish::{CopySpec, Protection, PublishSpec, Share, Targets, judge_parameter};
 pub use rights::Rights;
 pub use scratch::{Bootstrap, Firmware, RELEASES, RootFilesystem, ScratchSpec};
 pub(crate) use sections::STEP_KEYS;
@@ -226,6 +229,8 @@ pub struct Recipe {
     pub checks: Vec<StepSpec>,
     /// `[hygiene]`.
     pub hygiene: HygieneSpec,
+    /// `[publish]`.
+    pub publish: Option<PublishSpec>,
     /// `[vars]`, with their values; all that says `{var:NAME}` is filled in already.
     pub variables: Variables,
     /// The environment (`[env.NAME]`) that is laid over the rest.

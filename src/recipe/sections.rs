@@ -4,6 +4,7 @@ use super::base::base;
 use super::device::devices;
 use super::disk::disk;
 use super::hygiene::hygiene;
+use super::publish::publish;
 use super::reader::{Complaints, Table, environment, inside_path, shown};
 use super::rights;
 use super::scratch;
@@ -66,6 +67,7 @@ pub(super) fn recipe(entries: &Entries, complaints: &mut Complaints) -> Readable
         Some(table) => hygiene(table, complaints),
         None => HygieneSpec::default(),
     };
+    let publish = top.table("publish", complaints).map(|table| publish(table, complaints));
     top.finish(complaints);
     let recipe = image.zip(base).map(|(image, base)| Recipe {
         image,
@@ -77,6 +79,7 @@ pub(super) fn recipe(entries: &Entries, complaints: &mut Complaints) -> Readable
         steps: steps.clone(),
         checks: checks.clone(),
         hygiene,
+        publish,
         variables: Variables::default(),
         environment: None,
     });

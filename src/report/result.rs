@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Phase;
+use crate::cloud::publish::Published;
 use crate::contents::Difference;
 use crate::contents::hygiene::Report;
 
@@ -40,6 +41,8 @@ pub struct Baked {
     pub provisioning_seconds: f64,
     /// What was taken out of the root before it was closed, and what the audit found.
     pub hygiene: Report,
+    /// What became of publishing it, by Region; none where nothing was asked for, or the cloud publishes nothing.
+    pub published: Option<Published>,
     /// API calls by name; empty where there is no API.
     pub api_calls: BTreeMap<String, u32>,
     /// The whole log on this host.

@@ -14,6 +14,7 @@ mod identity;
 mod local;
 mod manual;
 mod provision;
+mod publish;
 mod sandbox;
 mod scratch;
 mod shape;

@@ -62,7 +62,7 @@ impl Look for Api {
                     let snapshots = self.own_snapshots(vec![any_of("snapshot-id", ids)]).await?;
                     all.extend(snapshots.into_iter().map(|snapshot| (snapshot.id, snapshot.seen)));
                 }
-                Sort::Image => {
+                Sort::Image | Sort::Copy => {
                     let images = self.own_images(vec![any_of("image-id", ids)]).await?;
                     all.extend(images.iter().filter_map(super::describe_images::seen));
                 }

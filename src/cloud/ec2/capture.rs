@@ -218,7 +218,7 @@ fn snapshot_verdict(snapshot: &str, seen: &Seen) -> Verdict {
     }
 }
 
-fn image_verdict(image: &str, seen: &Seen) -> Verdict {
+pub(super) fn image_verdict(image: &str, seen: &Seen) -> Verdict {
     match seen.state.as_str() {
         "available" => Verdict::Done,
         state @ ("failed" | "error" | "invalid" | "deregistered") => {

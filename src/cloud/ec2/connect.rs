@@ -57,6 +57,8 @@ pub struct Settings {
     pub snapshot: Duration,
     /// The deadline for a registered image to be available.
     pub image: Duration,
+    /// The deadline for a copy in another Region to be available; a time-based one has an hour more than it asks for.
+    pub copy: Duration,
     /// For how long a resource just made may be unknown to Describe calls.
     pub visible: Duration,
     /// For how long a resource whose making was announced, but never confirmed, is looked for.
@@ -85,6 +87,7 @@ impl Default for Settings {
             attachment: Duration::from_secs(180),
             snapshot: Duration::from_secs(4 * 3600),
             image: Duration::from_secs(900),
+            copy: Duration::from_secs(4 * 3600),
             visible: Duration::from_secs(120),
             lookup: Duration::from_secs(10),
             first: Duration::from_millis(500),

@@ -30,4 +30,17 @@ impl Api {
             value: value.unwrap_or_default().to_owned(),
         })
     }
+
+    /// A parameter's value, and whether its data type is an image's id; none where there is no such parameter.
+    pub(super) async fn parameter_seen(&self, name: &str) -> Result<Option<(String, bool)>, Trouble> {
+        let sent = self.ssm.get_parameter().name(name).send().await;
+        match sent.map_err(|error| explain("ssm:GetParameter", &self.region, error)) {
+            Ok(answer) => Ok(answer.parameter().map(|parameter| {
+                let is_image = parameter.data_type() == Some(super::put_parameter::IMAGE);
+                (parameter.value().unwrap_or_default().to_owned(), is_image)
+            })),
+            Err(trouble) if trouble.is(&["ParameterNotFound"]) => Ok(None),
+            Err(trouble) => Err(trouble),
+        }
+    }
 }

@@ -19,18 +19,21 @@ use self::device_names::DeviceName;
 use self::explain::Trouble;
 use self::retry::{Effort, insist, search};
 use self::watch::{Patience, Watcher};
+use super::publish::{How, Publishable, Published};
 use super::{Cloud, DiskHandle, ImageSpec, ImageSummary, Orphan, SnapshotSpec};
 use crate::journal::{Journal, Thing};
-use crate::plan::{BaseFacts, CleanlyClosed, DiskPlan, Place};
-use crate::recipe::BaseSelector;
+use crate::plan::{BaseFacts, CleanlyClosed, DiskPlan, Place, Publishing};
+use crate::recipe::{BaseSelector, Targets};
 use crate::stop::Stop;
 
+mod add_tags_to_resource;
 mod api;
 mod attach_volume;
 mod base;
 mod calls;
 mod capture;
 mod connect;
+mod copy_image;
 mod create_snapshot;
 mod create_volume;
 mod credentials;
@@ -40,17 +43,27 @@ mod delete_volume;
 mod deregister_image;
 mod describe_image_attribute;
 mod describe_images;
+mod describe_regions;
+mod describe_snapshot_attribute;
 mod describe_snapshots;
 mod describe_volumes;
 mod detach_volume;
 mod device_names;
 mod disk;
+mod enable_image_deprecation;
+mod enable_image_deregistration_protection;
 mod explain;
 mod get_parameter;
 mod http;
 mod inherited;
+mod list_tags_for_resource;
+mod modify_image_attribute;
+mod modify_snapshot_attribute;
 mod parameter;
 mod place;
+mod publish;
+mod put_parameter;
+mod region;
 mod regions;
 mod register_image;
 mod retry;
@@ -225,6 +238,18 @@ impl Cloud for Ec2 {
 
     async fn orphans(&self, any_builder: bool) -> Result<Vec<Orphan>> {
         self.left_behind(any_builder).await
+    }
+
+    async fn check_publishing(&self, targets: &Targets, name: Option<&str>) -> Result<()> {
+        self.can_publish(targets, name).await
+    }
+
+    async fn publishable(&self, image: &str) -> Result<Option<Publishable>> {
+        self.own_publishable(image).await.map(Some)
+    }
+
+    async fn publish(&self, image: &Publishable, publishing: &Publishing, how: &How<'_>) -> Published {
+        self.publish_everywhere(image, publishing, how).await
     }
 
     fn calls(&self) -> BTreeMap<String, u32> {

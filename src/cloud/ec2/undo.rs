@@ -74,6 +74,8 @@ impl Ec2 {
                 }
                 Ok(())
             }
+            // Of a good image: whoever published it finishes it, or retires it.
+            Thing::Copy { .. } => Ok(()),
             Thing::StoreFile { path } => {
                 Err(Failure::new(Kind::Internal, format!("{} is no thing of EC2", path.display())).into())
             }
@@ -88,7 +90,7 @@ impl Ec2 {
             | Thing::Attachment { region, .. }
             | Thing::Snapshot { region, .. }
             | Thing::Image { region, .. } => region,
-            Thing::StoreFile { .. } => return Ok(()),
+            Thing::Copy { .. } | Thing::StoreFile { .. } => return Ok(()),
         };
         if *region == self.api.region {
             return Ok(());

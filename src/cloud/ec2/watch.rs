@@ -21,6 +21,8 @@ pub(super) enum Sort {
     Volume,
     Snapshot,
     Image,
+    /// An image that is copied from another Region: the wait is long.
+    Copy,
 }
 
 impl Sort {
@@ -28,7 +30,7 @@ impl Sort {
         match self {
             Self::Volume => "volume",
             Self::Snapshot => "snapshot",
-            Self::Image => "image",
+            Self::Image | Self::Copy => "image",
         }
     }
 
@@ -38,6 +40,7 @@ impl Sort {
             Self::Volume => (Duration::from_millis(250), Duration::from_secs(15), 4),
             Self::Snapshot => (Duration::from_secs(1), Duration::from_secs(600), 5),
             Self::Image => (Duration::from_millis(500), Duration::from_secs(60), 4),
+            Self::Copy => (Duration::from_secs(1), Duration::from_secs(30), 10),
         }
     }
 }
@@ -149,6 +152,7 @@ pub(super) struct Watcher {
     volumes: tokio::sync::Mutex<Round>,
     snapshots: tokio::sync::Mutex<Round>,
     images: tokio::sync::Mutex<Round>,
+    copies: tokio::sync::Mutex<Round>,
 }
 
 /// A waiter's place in [`Watcher::waiting`], given up when the wait ends or is dropped.
@@ -185,6 +189,7 @@ impl Watcher {
             volumes: tokio::sync::Mutex::default(),
             snapshots: tokio::sync::Mutex::default(),
             images: tokio::sync::Mutex::default(),
+            copies: tokio::sync::Mutex::default(),
         }
     }
 
@@ -257,6 +262,7 @@ impl Watcher {
             Sort::Volume => &self.volumes,
             Sort::Snapshot => &self.snapshots,
             Sort::Image => &self.images,
+            Sort::Copy => &self.copies,
         };
         let mut round = round.lock().await;
         let now = self.clock.now();

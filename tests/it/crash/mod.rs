@@ -4,6 +4,7 @@ mod builders;
 mod faults;
 mod kill;
 mod points;
+mod publish;
 mod resume;
 mod site;
 mod table;
