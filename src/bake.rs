@@ -16,6 +16,7 @@ use crate::plan::{BakeId, Plan};
 use crate::report::{Reporter, result::Baked};
 use crate::stop::Stop;
 
+mod base;
 mod enter;
 mod operator;
 mod publish;
@@ -23,6 +24,7 @@ mod scratch;
 mod verbs;
 mod work;
 
+pub use base::find_base;
 pub use enter::{Look, enter};
 pub use operator::Until;
 pub use publish::{PUBLISH, incomplete};

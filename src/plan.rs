@@ -96,8 +96,12 @@ pub struct BaseFacts {
     pub image: Option<String>,
     /// The image's name.
     pub name: Option<String>,
-    /// The root's snapshot: `snap-…`, or the store's own; `scratch` where the disk begins blank.
+    /// The root's snapshot: `snap-…`, or the store's own; `scratch` where the disk begins blank; of a disk that is the
+    /// user's what that is called.
     pub snapshot: String,
+    /// The disk of the user's that it is, baked in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Given>,
     /// Its size in bytes.
     pub size: u64,
     /// The architecture.
@@ -130,6 +134,38 @@ impl BaseFacts {
         }
         shape
     }
+}
+
+/// A disk of the user's that is baked in place: its content changes, it is captured, and no bake ever deletes it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Given {
+    /// An EBS volume.
+    Volume {
+        /// `vol-…`.
+        id: String,
+        /// The name under which it is attached to the builder, `/dev/sdf`, where it is.
+        attached: Option<String>,
+    },
+    /// A block device of this host.
+    Device(PathBuf),
+    /// The file of a raw disk.
+    File(PathBuf),
+}
+
+/// A device or a raw disk's file of this host, as it was found: told by the disk room to the cloud room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceFacts {
+    /// The kernel's node of it, or the file without links.
+    pub path: PathBuf,
+    /// Whether it is a file.
+    pub is_file: bool,
+    /// Size in bytes.
+    pub size: u64,
+    /// The EBS volume that it says it is, `vol-…`.
+    pub volume: Option<String>,
+    /// The names under which it may have been attached, without `/dev/`.
+    pub names: Vec<String>,
 }
 
 /// Who and where the builder is.
@@ -230,6 +266,8 @@ pub enum Locator {
     },
     /// A disk image in a file, to be attached to a loop device.
     File(PathBuf),
+    /// A block device that is there.
+    Device(PathBuf),
 }
 
 /// A whole bake, settled.

@@ -67,9 +67,11 @@ impl Kitchen<'_> {
 
     pub(super) async fn make_disk(&self, plan: &Plan, journal: &Journal) -> Result<DiskHandle> {
         let size = crate::recipe::units::show_size(plan.disk.size);
-        let about = match &plan.disk.scratch {
-            Some(_) => format!("{size}, blank"),
-            None => format!("{size} from {}", plan.base.name.as_deref().unwrap_or(plan.base.id())),
+        let from = plan.base.name.as_deref().unwrap_or(plan.base.id());
+        let about = match (&plan.disk.scratch, &plan.base.given) {
+            (Some(_), _) => format!("{size}, blank"),
+            (None, Some(_)) => format!("{from}, {size}, in place"),
+            (None, None) => format!("{size} from {from}"),
         };
         self.reporter.phase("disk", &about);
         self.stop.check()?;

@@ -10,6 +10,7 @@ use super::bake::Args;
 use super::settings::Settings;
 use super::shape::lay_tags;
 use super::validate::{self, Read};
+use crate::bake::find_base;
 use crate::cloud::Cloud;
 use crate::error::{Failure, Kind};
 use crate::plan::{BakeId, Facts, NamePlan, Plan, make, name_taken};
@@ -66,7 +67,7 @@ impl Order {
         let digest = self.digest()?;
         let Read { recipe, settled, .. } = self.read;
         context.reporter.phase("resolve", "base, place and name");
-        let (place, base) = tokio::try_join!(cloud.place(), cloud.find_base(&recipe.base.value))?;
+        let (place, base) = tokio::try_join!(cloud.place(), find_base(cloud, &recipe.base.value))?;
         let now = jiff::Timestamp::now();
         context.reporter.note(&format!("base {}", base.told(now)));
         base.notes.iter().for_each(|note| context.reporter.note(note));

@@ -7,7 +7,9 @@ use anyhow::Result;
 use async_trait::async_trait;
 
 use crate::journal::{Journal, Thing};
-use crate::plan::{Arch, BakeId, BaseFacts, CleanlyClosed, DiskPlan, Locator, Place, Publishing, Shape};
+use crate::plan::{
+    Arch, BakeId, BaseFacts, CleanlyClosed, DeviceFacts, DiskPlan, Locator, Place, Publishing, Shape,
+};
 use crate::recipe::{BaseSelector, Collision, Targets};
 use crate::stop::Stop;
 
@@ -105,10 +107,20 @@ pub trait Cloud: Send + Sync {
     /// The base that a selector means.
     async fn find_base(&self, selector: &BaseSelector) -> Result<BaseFacts>;
 
+    /// A device of this host that is the user's, as a base that is baked in place; `arch` and `root_device` as the
+    /// recipe says them.
+    async fn find_device(
+        &self,
+        device: &DeviceFacts,
+        arch: Option<&str>,
+        root_device: Option<&str>,
+    ) -> Result<BaseFacts>;
+
     /// The id of this account's image of that name, if there is one.
     async fn image_named(&self, name: &str) -> Result<Option<String>>;
 
-    /// A disk with the base's content, there for this host to open.
+    /// A disk with the base's content, there for this host to open; the base itself where it is the user's disk
+    /// ([`BaseFacts::given`]).
     async fn make_disk(
         &self,
         plan: &DiskPlan,
@@ -126,7 +138,8 @@ pub trait Cloud: Send + Sync {
         journal: &Journal,
     ) -> Result<String>;
 
-    /// Lets go of the disk for good (detach, delete). After [`Cloud::capture`] it may run while the snapshot is pending.
+    /// Lets go of the disk for good (detach, delete); of one that is the user's, what the bake did with it is undone and
+    /// no more. After [`Cloud::capture`] it may run while the snapshot is pending.
     async fn release_disk(&self, disk: &DiskHandle, journal: &Journal) -> Result<()>;
 
     /// Waits until a snapshot is complete; `progress` hears percentages.

@@ -45,6 +45,17 @@ pub(super) fn volume(id: &str, device_name: &str, at_most: Duration) -> Result<B
     })
 }
 
+/// The id of the EBS volume that an NVMe device says it is.
+pub(super) fn volume_id(name: &str) -> Option<String> {
+    let places = Places { dev: Path::new("/dev"), nvme: Path::new("/sys/class/block") };
+    if !name.starts_with("nvme") || attribute(places, name, "model").as_deref() != Some(MODEL) {
+        return None;
+    }
+    let serial = attribute(places, name, "serial")?;
+    let digits = serial.strip_prefix("vol")?;
+    Some(format!("vol-{}", digits.strip_prefix('-').unwrap_or(digits)))
+}
+
 /// `vol-0abc` → `vol0abc`.
 fn serial_of(id: &str) -> Result<String> {
     let digits = id

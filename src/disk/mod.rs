@@ -22,6 +22,7 @@ mod block;
 mod check;
 mod close;
 mod fstab;
+mod given;
 mod grow;
 mod holders;
 mod layout;
@@ -41,6 +42,7 @@ use attach::Attached;
 use block::Block;
 use loopdev::LoopDevice;
 
+pub use given::look;
 pub use layout::{LaidOut, Layout};
 pub use survey::{Area, Filesystem, Survey};
 pub use tool::{NEEDED, Needed};
@@ -137,6 +139,7 @@ impl Disk {
     pub fn open(locator: &Locator, wait: Duration) -> Result<Self> {
         let device = match locator {
             Locator::File(path) => Device::Loop(LoopDevice::attach(path)?),
+            Locator::Device(path) => Device::Volume { block: Block::of(path)?, added: Vec::new() },
             Locator::Volume { id, device_name } => Device::Volume {
                 block: locate::volume(id, device_name, wait)
                     .with_context(|| format!("finding the device of {id}"))?,

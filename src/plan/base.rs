@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{Arch, BaseFacts};
-use crate::recipe::units::show_duration;
-use crate::recipe::{BaseSelector, Recipe, ScratchSpec};
+use crate::error::{Failure, Kind};
+use crate::recipe::units::{show_duration, show_size};
+use crate::recipe::{BakeSpec, BaseSelector, Recipe, ScratchSpec};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -19,6 +20,7 @@ impl BaseFacts {
             version: name.clone(),
             name,
             snapshot: "scratch".to_owned(),
+            given: None,
             size: 0,
             arch,
             created: None,
@@ -68,6 +70,46 @@ pub fn show_age(seconds: u64) -> String {
         _ => (seconds / MINUTE, "minute"),
     };
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A disk of the user's is taken as it is: what would need another volume is refused, or told.
+pub(super) fn refuse_on_given(recipe: &Recipe, base: &BaseFacts) -> Result<(), Failure> {
+    if base.given.is_none() {
+        return Ok(());
+    }
+    let disk = &recipe.disk;
+    let refuse = |message: String, hint: &str| Err(Failure::new(Kind::Recipe, message).hint(hint));
+    if let Some(size) = disk.size.filter(|size| *size != base.size) {
+        return refuse(
+            format!(
+                "[disk] size is {}, and the base is a disk of yours of {}",
+                show_size(size),
+                show_size(base.size)
+            ),
+            "a disk of yours is not resized: leave size out, or bake on a snapshot of it",
+        );
+    }
+    let shape = base.shape();
+    let is_encrypted = shape.root().and_then(|root| root.ebs.as_ref()?.encrypted) == Some(true);
+    if disk.kms_key.is_some() || disk.encrypted.is_some_and(|wanted| wanted != is_encrypted) {
+        let is = if is_encrypted { "is encrypted under its own key" } else { "is not encrypted" };
+        return refuse(
+            format!("[disk] asks for encryption, and the base, the disk {} of yours, {is}", base.id()),
+            "a disk of yours stays as it is: leave `encrypted` and `kms_key` out, or bake on a snapshot of it",
+        );
+    }
+    Ok(())
+}
+
+/// What of a recipe is about a volume of the bake's, where there is none.
+pub(super) fn passed_over(recipe: &Recipe, base: &BaseFacts) -> Option<String> {
+    base.given.as_ref()?;
+    let said = [
+        ("[disk.bake]", recipe.disk.bake != BakeSpec::default()),
+        ("[tags.volume]", !recipe.tags.volume.is_empty()),
+    ];
+    let said: Vec<_> = said.into_iter().filter(|(_, said)| *said).map(|(key, _)| key).collect();
+    (!said.is_empty()).then(|| format!("of a volume of the bake's, and there is none: {}", said.join(", ")))
 }
 
 /// What is not wrong with a base, and yet not as it should be.

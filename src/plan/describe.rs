@@ -15,7 +15,11 @@ impl Plan {
         row("where", &format!("{} {zone}, builder {}", self.place.cloud, self.place.builder));
         row("base", &self.describe_base());
         if let Some(created) = &self.base.created {
-            row("", &format!("made {created}, snapshot {}", self.base.snapshot));
+            let snapshot = match &self.base.given {
+                None => format!(", snapshot {}", self.base.snapshot),
+                Some(_) => String::new(),
+            };
+            row("", &format!("made {created}{snapshot}"));
         }
         for note in &self.base.notes {
             row("", note);

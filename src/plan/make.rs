@@ -130,6 +130,7 @@ pub fn make(
         return Err(Failure::new(Kind::Recipe, message)
             .hint("a volume can't be smaller than its snapshot: raise size, or leave it out"));
     }
+    super::base::refuse_on_given(recipe, &base)?;
     let said = Said { disk: &recipe.disk, size, devices: &recipe.devices, shape: &recipe.image.shape };
     let (shape, notes) = if place.cloud == "ec2" {
         let refused = recipe.disk.refused(size);
@@ -137,15 +138,16 @@ pub fn make(
             return Err(Failure::new(Kind::Recipe, format!("the bake's volume: {}", refused.join("; ")))
                 .hint("mend [disk] or [disk.bake]"));
         }
-        (base.shape().with(said, base.arch)?, Vec::new())
+        (base.shape().with(said, base.arch)?, None)
     } else {
         let kept = Shape {
             root_device_name: said.shape.root_device.clone().unwrap_or_else(|| base.root_device.clone()),
             boot_mode: said.shape.boot_mode.clone(),
             ..Shape::default()
         };
-        (kept, super::shape::unknown_elsewhere(&said).into_iter().collect())
+        (kept, super::shape::unknown_elsewhere(&said))
     };
+    let notes: Vec<_> = notes.into_iter().chain(super::base::passed_over(recipe, &base)).collect();
     let disk =
         DiskPlan { size, spec: recipe.disk.clone(), scratch, tags: volume_tags.tags, token: bake.0.clone() };
     let snapshot = SnapshotPlan {

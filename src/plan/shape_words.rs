@@ -88,6 +88,9 @@ fn volume(ebs: &Ebs) -> String {
 /// The bake's own volume in words.
 pub(super) fn disk(disk: &DiskPlan, base: &BaseFacts, on_ec2: bool) -> String {
     let mut text = show_size(disk.size);
+    if base.given.is_some() {
+        return format!("{text}, {} itself", base.id());
+    }
     let baking = disk.spec.while_baking();
     if on_ec2 {
         let parts = [

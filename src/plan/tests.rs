@@ -11,6 +11,7 @@ fn base() -> BaseFacts {
         image: Some("ami-0abc".into()),
         name: Some("debian-12-amd64-20260101".into()),
         snapshot: "snap-1".into(),
+        given: None,
         size: 4 << 30,
         arch: Arch::X86_64,
         created: None,
@@ -199,4 +200,30 @@ fn a_base_is_told_with_its_age_and_warned_of() {
     assert!(deprecated.warnings[0].contains("deprecated since 2026-11-20"), "{:?}", deprecated.warnings);
     let not_yet = plan("", &|base| base.deprecated = Some("2028-11-20T00:00:00.000Z".into()));
     assert!(not_yet.warnings.is_empty());
+}
+
+#[test]
+fn a_disk_of_the_users_is_taken_as_it_is() {
+    let plan = |more: &str| {
+        let mut facts = facts(&|_| None);
+        facts.base.image = None;
+        facts.base.snapshot = "vol-1".into();
+        facts.base.given = Some(Given::Volume { id: "vol-1".into(), attached: None });
+        let text = format!("[image]\nname = 'web'\n[base]\nvolume = 'vol-0abc1234def567890'\n{more}");
+        make(&recipe(&text), vec![], vec![], facts)
+    };
+    let told = plan("").unwrap().describe();
+    assert!(told.contains("disk         4GiB, vol-1 itself"), "{told}");
+    for (more, why) in [
+        ("[disk]\nsize = '8GiB'\n", "is not resized"),
+        ("[disk]\nencrypted = true\n", "is not encrypted"),
+        ("[disk]\nkms_key = 'alias/web'\nencrypted = true\n", "is not encrypted"),
+    ] {
+        let failure = plan(more).unwrap_err();
+        assert_eq!(failure.kind, Kind::Recipe);
+        let told = format!("{failure} {}", failure.hint.clone().unwrap_or_default());
+        assert!(told.contains(why), "{told}");
+    }
+    let passed = plan("[disk.bake]\ntype = 'io2'\niops = 500\n[tags.volume]\nx = 'y'\n").unwrap();
+    assert_eq!(passed.notes, ["of a volume of the bake's, and there is none: [disk.bake], [tags.volume]"]);
 }

@@ -213,7 +213,8 @@ fn is_parameter(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("arn:") else { return named(text) };
     let parts: Vec<&str> = rest.splitn(5, ':').collect();
     let [_, "ssm", region, account, resource] = parts.as_slice() else { return false };
-    let account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+    // The vendors' public ones are of no account.
+    let account = matches!(account.len(), 0 | 12) && account.bytes().all(|byte| byte.is_ascii_digit());
     !region.is_empty() && account && resource.strip_prefix("parameter/").is_some_and(named)
 }
 
@@ -283,6 +284,7 @@ mod tests {
             "/images/web:3",
             "/images/web:prod",
             "arn:aws:ssm:eu-west-1:123456789012:parameter/images/web",
+            "arn:aws:ssm:eu-west-1::parameter/aws/service/debian/release/12/latest/amd64",
             "arn:aws-us-gov:ssm:us-gov-west-1:123456789012:parameter/images/web:3",
         ] {
             assert_eq!(

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bake;
 mod bake_ec2;
+mod base;
 mod boot;
 mod builder_host;
 mod crash;

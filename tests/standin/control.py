@@ -4,7 +4,7 @@ import json
 import urllib.parse
 
 from . import seed
-from .actions import users
+from .actions import parameters, users
 from .actions.attachments import unstick
 from .actions.images import describe as describe_image
 from .actions.snapshots import describe as describe_snapshot
@@ -101,8 +101,13 @@ def _seed(state, asked, document):
 def _parameters(state, asked, document):
     with state.lock:
         region = state.region(document.pop("region", state.settings.region))
-        region.parameters.update(document["parameters"])
+        for name, given in document["parameters"].items():
+            parameters.seed(region, name, given)
     return {}
+
+
+def _volumes(state, asked, document):
+    return seed.volume(state, document)
 
 
 def _users(state, asked, document):
@@ -157,6 +162,7 @@ PAGES = {
     ("POST", "age"): _age,
     ("POST", "seed"): _seed,
     ("POST", "parameters"): _parameters,
+    ("POST", "volumes"): _volumes,
     ("POST", "users"): _users,
     ("GET", "state"): _state,
 }

@@ -3,7 +3,7 @@
 import os
 import time
 
-from .state import GIB, Image, Snapshot, copy_disk, new_id
+from .state import GIB, Attachment, Image, Snapshot, Volume, copy_disk, new_id
 
 KNOWN = {
     "file", "copy", "region", "name", "image_id", "snapshot_id", "owner", "public", "snapshot_public", "state",
@@ -68,3 +68,33 @@ def image(state, given: dict) -> dict:
         region.snapshots[snapshot_id] = snapshot
         region.images[made.id] = made
     return {"image_id": made.id, "snapshot_id": snapshot_id}
+
+
+def volume(state, given: dict) -> dict:
+    """Adds a volume that nobody's bake made, with the content of `file`, a raw disk. `attached` names an `instance`
+    and a `device`: the builder gets the device, another instance is told of alone."""
+    strangers = set(given) - {"file", "zone", "tags", "created", "volume_type", "iops", "throughput", "attached", "state"}
+    if strangers:
+        raise ValueError(f"a volume to seed has no {sorted(strangers)}")
+    settings = state.settings
+    made = Volume(
+        new_id("vol"), dict(given.get("tags", {})), created=given.get("created", time.time() - 86400),
+        size=-(-os.path.getsize(given["file"]) // GIB), zone=given.get("zone", settings.zone),
+        type=given.get("volume_type", "gp3"), iops=given.get("iops", 3000), throughput=given.get("throughput", 125),
+        state=given.get("state", "available"),
+    )
+    made.file = state.file(f"{made.id}.raw")
+    copy_disk(given["file"], made.file)
+    os.truncate(made.file, made.size * GIB)
+    with state.lock:
+        if "attached" in given:
+            instance, device = given["attached"]["instance"], given["attached"]["device"]
+            own = instance == settings.instance_id
+            attached = state.devices.reserve(made.id, made.file, device) if own else None
+            if own:
+                state.devices.attach(attached)
+            made.attachment = Attachment(instance, device, attached, state="attached")
+            made.state = "in-use"
+        state.region(settings.region).volumes[made.id] = made
+    link = made.attachment.attached.name if made.attachment and made.attachment.attached else None
+    return {"volume_id": made.id, "link": link}

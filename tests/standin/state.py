@@ -143,6 +143,9 @@ class Region:
         self.images: dict[str, Image] = {}
         self.deregistered: set[str] = set()
         self.parameters: dict[str, str] = {}
+        # Each version of each, and those that other accounts share: see actions/parameters.py.
+        self.parameter_versions: dict[str, list[dict]] = {}
+        self.shared_parameters: dict[tuple[str, str], dict] = {}
         self.parameters_about: dict[str, dict] = {}
         self.copy_tokens: dict[str, tuple] = {}
         # What refers to images, see actions/users.py.

@@ -21,8 +21,12 @@ impl Ec2 {
             BaseSelector::Snapshot { id, arch, root_device } => {
                 self.base_by_snapshot(id, arch.as_deref(), root_device.as_deref()).await
             }
-            BaseSelector::Volume { .. } | BaseSelector::Device { .. } => {
-                Err(Failure::new(Kind::Internal, "a disk of the user's can't be a base yet").into())
+            BaseSelector::Volume { id, arch, root_device } => {
+                self.base_by_volume(id, arch.as_deref(), root_device.as_deref()).await
+            }
+            BaseSelector::Device { path, .. } => {
+                Err(Failure::new(Kind::Internal, format!("the device {} was not looked at", path.display()))
+                    .into())
             }
             BaseSelector::Scratch(spec) => blank(spec),
             BaseSelector::Image(name) => Err(Failure::new(
@@ -109,6 +113,7 @@ impl Ec2 {
             image: None,
             name: None,
             snapshot: id.to_owned(),
+            given: None,
             size: bytes(snapshot.size),
             arch,
             created: snapshot.started,
@@ -135,6 +140,7 @@ impl Ec2 {
             version: tags.get("appversion").cloned().or_else(|| name.clone()),
             name,
             snapshot,
+            given: None,
             size,
             arch,
             created: image.creation_date().map(str::to_owned),
@@ -288,7 +294,7 @@ pub(super) fn assumed(what: &str, arch: Option<&str>, root_device: Option<&str>)
     vec![format!("a {what} says nothing of itself, so this is assumed: {}", assumed.join(", "))]
 }
 
-fn unsupported(id: &str, arch: &str) -> Failure {
+pub(super) fn unsupported(id: &str, arch: &str) -> Failure {
     Failure::new(Kind::Base, format!("the base {id} is of architecture {arch}, which is not supported"))
         .hint("take an x86_64 or arm64 image")
 }

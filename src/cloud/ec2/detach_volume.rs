@@ -15,9 +15,15 @@ pub(super) enum Detaching {
 }
 
 impl Api {
-    /// Begins to detach a volume from an instance.
-    pub(super) async fn detach_volume(&self, volume: &str, instance: &str) -> Result<Detaching, Trouble> {
+    /// Begins to detach a volume from an instance, where it is attached under the name `device` if one is given.
+    pub(super) async fn detach_volume(
+        &self,
+        volume: &str,
+        instance: &str,
+        device: Option<&str>,
+    ) -> Result<Detaching, Trouble> {
         let call = self.ec2.detach_volume().volume_id(volume).instance_id(instance);
+        let call = call.set_device(device.map(str::to_owned));
         match call.send().await.map_err(|error| explain("ec2:DetachVolume", &self.region, error)) {
             Ok(_) => Ok(Detaching::Begun),
             Err(trouble) if trouble.is(&["IncorrectState", "InvalidAttachment.NotFound"]) => {

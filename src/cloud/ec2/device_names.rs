@@ -34,7 +34,7 @@ pub(super) fn free<'a>(attached: impl Iterator<Item = &'a str>) -> impl Iterator
 }
 
 /// `f` of `/dev/sdf`, `/dev/xvdf` and `/dev/sdf1`: the same device for a Xen guest.
-fn letters(name: &str) -> &str {
+pub(super) fn letters(name: &str) -> &str {
     let name = name.strip_prefix("/dev/").unwrap_or(name);
     let name = name.strip_prefix("xvd").or_else(|| name.strip_prefix("sd")).unwrap_or(name);
     name.trim_end_matches(|digit: char| digit.is_ascii_digit())

@@ -13,11 +13,11 @@ use super::detach_volume::Detaching;
 use super::device_names::{self, DeviceName};
 use super::explain::Trouble;
 use super::retry::{insist, insist_looking, search};
-use super::watch::{Patience, Seen, Sort, Verdict};
+use super::watch::{Attached, Patience, Seen, Sort, Verdict};
 use crate::cloud::DiskHandle;
 use crate::error::{Failure, Kind};
 use crate::journal::{Journal, Standing, Thing};
-use crate::plan::{BaseFacts, DiskPlan, Locator};
+use crate::plan::{BaseFacts, DiskPlan, Given, Locator};
 use crate::stop::Stop;
 
 /// The tag that a volume is found by while only its client token is known: DescribeVolumes has no filter for
@@ -32,6 +32,9 @@ impl Ec2 {
         journal: &Journal,
         stop: &Stop,
     ) -> Result<DiskHandle> {
+        if let Some(Given::Volume { id, attached }) = &base.given {
+            return self.given_disk(id, attached.as_deref(), journal, stop).await;
+        }
         let place = self.where_am_i().await?;
         let zone = place.zone.as_deref().context("finding the builder's zone")?;
         let mut tags = plan.tags.clone();
@@ -72,7 +75,13 @@ impl Ec2 {
     }
 
     /// Attaches a volume at the first name that neither EC2 nor another bake of this host has in use.
-    async fn attach(&self, volume: &str, instance: &str, journal: &Journal, stop: &Stop) -> Result<String> {
+    pub(super) async fn attach(
+        &self,
+        volume: &str,
+        instance: &str,
+        journal: &Journal,
+        stop: &Stop,
+    ) -> Result<String> {
         let here = vec![filter("attachment.instance-id", instance)];
         let volumes = insist(self.effort(Some(stop)), || self.api.describe_volumes(here.clone()))
             .await
@@ -168,29 +177,31 @@ impl Ec2 {
         let owned = |standing| matches!(standing, Standing::Intended | Standing::Made);
         let attachments =
             entries.iter().filter(|entry| owned(entry.standing)).filter_map(|entry| match &entry.thing {
-                Thing::Attachment { volume: of, instance, .. } if of == volume => {
-                    Some((entry.number, instance.as_str()))
+                Thing::Attachment { volume: of, instance, device, .. } if of == volume => {
+                    Some((entry.number, instance.as_str(), device.as_str()))
                 }
                 _ => None,
             });
-        for (number, instance) in attachments {
-            self.detach(volume, instance).await?;
+        for (number, instance, device) in attachments {
+            self.detach(volume, instance, Some(device)).await?;
             journal.gone(number)?;
         }
-        self.delete(volume).await?;
+        // Only what this bake made is deleted: another volume is the user's.
         let made = |entry: &&crate::journal::Entry| {
             matches!(entry.thing, Thing::Volume { .. }) && entry.made.as_deref() == Some(volume)
         };
         for entry in entries.iter().filter(|entry| owned(entry.standing)).filter(made) {
+            self.delete(volume).await?;
             journal.gone(entry.number)?;
         }
         Ok(())
     }
 
-    /// Detaches a volume and waits until the instance has let go of it. Not attached, or gone, is no error.
-    pub(super) async fn detach(&self, volume: &str, instance: &str) -> Result<()> {
+    /// Detaches a volume and waits until the instance has let go of it. Not attached, or gone, is no error; nor that
+    /// it is attached under another name than `device`: then that is somebody else's doing.
+    pub(super) async fn detach(&self, volume: &str, instance: &str, device: Option<&str>) -> Result<()> {
         let doing = || format!("detaching {volume} from {instance}");
-        let call = || self.api.detach_volume(volume, instance);
+        let call = || self.api.detach_volume(volume, instance, device);
         // One refused while the volume was still being attached is asked for once more when it is.
         for is_last in [false, true] {
             let asked =
@@ -202,13 +213,14 @@ impl Ec2 {
             let usual = self.patience(self.settings.attachment);
             let first = if asked == Detaching::Begun { usual.first } else { Duration::ZERO };
             let patience = Patience { first, visible: self.settings.lookup, ..usual };
-            let waiting =
-                self.watcher.wait(Sort::Volume, volume, patience, |seen| match state_at(seen, instance) {
+            let waiting = self.watcher.wait(Sort::Volume, volume, patience, |seen| {
+                match state_at(seen, instance, device) {
                     None => Verdict::Done,
                     Some("attached") if ask_again => Verdict::Done,
                     Some(state) => Verdict::Wait(state.to_owned()),
-                });
-            if state_at(&waiting.await.with_context(doing)?, instance).is_none() {
+                }
+            });
+            if state_at(&waiting.await.with_context(doing)?, instance, device).is_none() {
                 break;
             }
         }
@@ -240,7 +252,7 @@ impl Ec2 {
             return Ok(());
         }
         for attached in volumes.iter().flat_map(|(_, seen)| &seen.attached) {
-            self.detach(volume, &attached.instance).await?;
+            self.detach(volume, &attached.instance, None).await?;
         }
         insist(self.effort(None), call).await.map_err(Trouble::into_error).with_context(doing)
     }
@@ -250,9 +262,11 @@ impl Ec2 {
     }
 }
 
-/// The state of a volume's attachment to an instance, while there is one.
-fn state_at<'a>(seen: &'a Seen, instance: &str) -> Option<&'a str> {
-    let ours = seen.attached.iter().find(|one| one.instance == instance && one.state != "detached");
+/// The state of a volume's attachment to an instance, under a name where one is given, while there is one.
+fn state_at<'a>(seen: &'a Seen, instance: &str, device: Option<&str>) -> Option<&'a str> {
+    let is_named = |one: &&Attached| device.is_none_or(|device| one.device == device);
+    let mut here = seen.attached.iter().filter(|one| one.instance == instance && one.state != "detached");
+    let ours = here.find(is_named);
     ours.map(|ours| ours.state.as_str())
 }
 

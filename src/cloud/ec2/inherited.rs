@@ -5,6 +5,7 @@
 
 use aws_sdk_ec2::types::{BlockDeviceMapping, EbsBlockDevice, Image, VolumeType};
 
+use super::describe_volumes::VolumeSeen;
 pub(super) use crate::plan::Shape as Inherited;
 use crate::plan::{Ebs, Mapping};
 
@@ -56,6 +57,18 @@ impl Inherited {
             ena_support: Some(true),
             ..Self::default()
         }
+    }
+
+    /// What a bare volume's image says: its root is shaped as the volume is.
+    pub(super) fn of_volume(arch: &str, root_device: &str, volume: &VolumeSeen) -> Self {
+        let mut inherited = Self::of_snapshot(arch, root_device, "", volume.size);
+        for ebs in inherited.block_device_mappings.iter_mut().filter_map(|mapping| mapping.ebs.as_mut()) {
+            ebs.snapshot_id = None;
+            ebs.volume_type = volume.kind.clone().or(ebs.volume_type.take());
+            (ebs.iops, ebs.throughput) = (volume.iops, volume.throughput);
+            ebs.encrypted = volume.encrypted;
+        }
+        inherited
     }
 
     /// What an image from scratch says: as a bare snapshot's, and how it boots.

@@ -22,7 +22,7 @@ use self::watch::{Patience, Watcher};
 use super::publish::{How, Publishable, Published};
 use super::{Cloud, DiskHandle, ImageSpec, ImageSummary, Orphan, SnapshotSpec};
 use crate::journal::{Journal, Thing};
-use crate::plan::{BaseFacts, CleanlyClosed, DiskPlan, Place, Publishing};
+use crate::plan::{BaseFacts, CleanlyClosed, DeviceFacts, DiskPlan, Place, Publishing};
 use crate::recipe::{BaseSelector, Targets};
 use crate::stop::Stop;
 
@@ -54,6 +54,7 @@ mod enable_image_deprecation;
 mod enable_image_deregistration_protection;
 mod explain;
 mod get_parameter;
+mod given;
 mod http;
 mod inherited;
 mod list_tags_for_resource;
@@ -144,6 +145,15 @@ impl Cloud for Ec2 {
 
     async fn find_base(&self, selector: &BaseSelector) -> Result<BaseFacts> {
         self.base(selector).await
+    }
+
+    async fn find_device(
+        &self,
+        device: &DeviceFacts,
+        arch: Option<&str>,
+        root_device: Option<&str>,
+    ) -> Result<BaseFacts> {
+        self.base_by_device(device, arch, root_device).await
     }
 
     async fn image_named(&self, name: &str) -> Result<Option<String>> {

@@ -22,7 +22,9 @@ impl Ec2 {
     pub(super) async fn unmake(&self, thing: &Thing, made: Option<&str>) -> Result<()> {
         self.is_here(thing)?;
         match thing {
-            Thing::Attachment { volume, instance, .. } => self.detach(volume, instance).await,
+            Thing::Attachment { volume, instance, device, .. } => {
+                self.detach(volume, instance, Some(device)).await
+            }
             Thing::Volume { token, .. } => match made {
                 Some(volume) => {
                     self.await_sight(volume, || self.volume_ids("volume-id", volume)).await?;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use crate::cloud::{Cloud, DiskHandle, ImageSpec, ImageSummary, Orphan, SnapshotSpec};
 use crate::error::{Failure, Kind};
 use crate::journal::{Entry, Journal, Standing, Thing};
-use crate::plan::{BaseFacts, CleanlyClosed, DiskPlan, Locator, Place};
+use crate::plan::{BaseFacts, CleanlyClosed, DeviceFacts, DiskPlan, Locator, Place};
 use crate::recipe::BaseSelector;
 use crate::stop::Stop;
 
@@ -46,6 +46,15 @@ impl Cloud for Store {
         Ok(BaseFacts { notes: select::notes(selector), ..select::facts(record) })
     }
 
+    async fn find_device(
+        &self,
+        device: &DeviceFacts,
+        arch: Option<&str>,
+        root_device: Option<&str>,
+    ) -> Result<BaseFacts> {
+        self.device_as_base(device, arch, root_device)
+    }
+
     async fn image_named(&self, name: &str) -> Result<Option<String>> {
         let records = self.clone().blocking(|store| store.records()).await?;
         Ok(records.into_iter().find(|record| record.name == name).map(|record| record.id))
@@ -58,6 +67,9 @@ impl Cloud for Store {
         journal: &Journal,
         stop: &Stop,
     ) -> Result<DiskHandle> {
+        if let Some(given) = &base.given {
+            return self.given_disk(given);
+        }
         let id = ids::new("disk")?;
         let path = self.disk_file(&id);
         let source = self.disk_file(&base.snapshot);
@@ -96,7 +108,10 @@ impl Cloud for Store {
         _spec: &SnapshotSpec,
         journal: &Journal,
     ) -> Result<String> {
-        let from = file_of(disk)?.to_owned();
+        let from = match file_of(disk)? {
+            own if self.own_file(own).is_ok() => own.to_owned(),
+            users => self.copied(users, journal).await?,
+        };
         let snapshot = ids::new("snap")?;
         let to = self.disk_file(&snapshot);
         let entry = journal.intend(Thing::StoreFile { path: to.clone() })?;
@@ -119,6 +134,10 @@ impl Cloud for Store {
 
     async fn release_disk(&self, disk: &DiskHandle, journal: &Journal) -> Result<()> {
         let path = file_of(disk)?.to_owned();
+        if self.own_file(&path).is_err() {
+            // The user's, baked in place: nothing was made of it.
+            return Ok(());
+        }
         let entry = entry_of(journal, &path);
         self.clone().blocking(move |_| remove_if_there(&path)).await?;
         match entry {
@@ -254,7 +273,7 @@ impl Store {
     }
 
     /// Runs what waits for a disk on a thread that may wait.
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         self,
         work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -277,7 +296,7 @@ fn id_of(path: &Path) -> &str {
 
 fn file_of(disk: &DiskHandle) -> Result<&Path> {
     match &disk.locator {
-        Locator::File(path) => Ok(path),
+        Locator::File(path) | Locator::Device(path) => Ok(path),
         Locator::Volume { id, .. } => anyhow::bail!("{id} is a volume, not a disk of the local store"),
     }
 }

@@ -20,6 +20,7 @@ use crate::plan::Arch;
 
 mod cloud;
 mod copy;
+mod given;
 mod ids;
 mod orphans;
 mod place;

@@ -165,6 +165,7 @@ pub(super) fn facts(record: &Record) -> BaseFacts {
         image: Some(record.id.clone()),
         name: Some(record.name.clone()),
         snapshot: record.snapshot.clone(),
+        given: None,
         size: record.size,
         arch: record.arch,
         created: Some(record.created.clone()),

@@ -25,7 +25,7 @@ const SHORT: [&str; 7] =
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let calls = points::calls(Goes::Well);
+    let calls = points::calls(&|| Site::new(On::Ec2), Goes::Well);
     let mut all = 0;
     for (action, nth) in &calls {
         let mut add = |group: &'static str, mut fault: Value| {
@@ -89,7 +89,7 @@ fn every_fault_at_every_call() {
         return;
     }
     let table = Table::default();
-    with_sites(On::Ec2, 6, cases(), |site, number, case| {
+    with_sites(&|| Site::new(On::Ec2), 6, cases(), |site, number, case| {
         let outcome = met(site, &case.fault, &format!("fault-{number}"));
         let fine = outcome.is_ok();
         let point = format!("{} {}", case.fault["action"].as_str().unwrap(), case.fault["on"]);

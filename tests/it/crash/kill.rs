@@ -13,7 +13,7 @@ use crate::support::host::has;
 
 /// Works through `work` with some sites at once; one where something went wrong is not used again.
 pub fn with_sites<T: Send>(
-    on: On,
+    make: points::Make<'_>,
     at_once: usize,
     work: Vec<T>,
     each: impl Fn(&Site, usize, &T) -> bool + Sync,
@@ -26,7 +26,7 @@ pub fn with_sites<T: Send>(
                 loop {
                     let next = queue.lock().unwrap().pop_front();
                     let Some((number, next)) = next else { break };
-                    let used = site.take().unwrap_or_else(|| Site::new(on));
+                    let used = site.take().unwrap_or_else(make);
                     if each(&used, number, &next) {
                         site = Some(used);
                     }
@@ -38,7 +38,7 @@ pub fn with_sites<T: Send>(
 
 /// How a bake is ended at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
+pub enum Ending {
     Kill,
     Term,
 }
@@ -64,12 +64,17 @@ fn stopped_at_every_point_on_ec2() {
 }
 
 fn matrix(on: On, ending: Ending, name: &str) {
+    matrix_of(&|| Site::new(on), ending, name);
+}
+
+/// The matrix of bakes on sites that are made so.
+pub fn matrix_of(make: points::Make<'_>, ending: Ending, name: &str) {
     if !has(NEEDED) {
         return;
     }
-    let all = points::all(on, ending == Ending::Kill);
+    let all = points::all(make, ending == Ending::Kill);
     let table = Table::default();
-    with_sites(on, 4, all, |site, number, (goes, point)| {
+    with_sites(make, 4, all, |site, number, (goes, point)| {
         let name = format!("point-{number}");
         goes.prepare(site);
         let outcome = match ending {

@@ -2,6 +2,7 @@
 
 mod builders;
 mod faults;
+mod given;
 mod kill;
 mod points;
 mod publish;

@@ -6,6 +6,9 @@ use serde_json::json;
 
 use super::site::{GOOD_STEP, On, Site};
 
+/// Makes a site, one like the other.
+pub type Make<'m> = &'m (dyn Fn() -> Site + Sync);
+
 /// A point of a bake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Point {
@@ -64,9 +67,12 @@ impl Goes {
 }
 
 /// The points of a bake that goes well, then those of one that goes wrong, from where it does.
-pub fn all(on: On, losses: bool) -> Vec<(Goes, Point)> {
+pub fn all(make: Make<'_>, losses: bool) -> Vec<(Goes, Point)> {
+    let on = make().on;
     let mut all = Vec::new();
-    for points in [&(|goes| kernel(on, goes, losses)) as &dyn Fn(Goes) -> Vec<Point>, &api] {
+    for points in
+        [&(|goes| kernel(make, goes, losses)) as &dyn Fn(Goes) -> Vec<Point>, &|goes| api(make, goes)]
+    {
         let (well, wrong) = (points(Goes::Well), points(Goes::Wrong));
         let alike = well.iter().zip(&wrong).take_while(|(well, wrong)| well == wrong).count();
         all.extend(well.into_iter().map(|point| (Goes::Well, point)));
@@ -79,8 +85,8 @@ pub fn all(on: On, losses: bool) -> Vec<(Goes, Point)> {
 }
 
 /// The kernel's points of a bake, from a run under strace. `execve` is the first of all and left out.
-fn kernel(on: On, goes: Goes, losses: bool) -> Vec<Point> {
-    let site = Site::new(on);
+fn kernel(make: Make<'_>, goes: Goes, losses: bool) -> Vec<Point> {
+    let site = make();
     let trace = site.path("trace");
     let calls = format!("trace={},write", CALLS.join(","));
     goes.record(&site, &["strace", "-qq", "-y", "-s", "60", "-o", trace.to_str().unwrap(), "-e", &calls]);
@@ -104,7 +110,7 @@ fn kernel(on: On, goes: Goes, losses: bool) -> Vec<Point> {
             points.push(Point::Kernel { call, nth: *nth, about, lost });
         }
     }
-    assert!(counts["fdatasync"] >= 4, "a bake's journal has more lines: {counts:?}");
+    assert!(counts.contains_key("fdatasync"), "a bake's journal has lines: {counts:?}");
     points
 }
 
@@ -134,8 +140,8 @@ fn short(rest: &str) -> String {
 }
 
 /// The API calls of a bake, from a run against the stand-in: action and which of its kind.
-pub fn calls(goes: Goes) -> Vec<(String, usize)> {
-    let site = Site::new(On::Ec2);
+pub fn calls(make: Make<'_>, goes: Goes) -> Vec<(String, usize)> {
+    let site = make();
     site.ec2().clear_requests();
     goes.record(&site, &[]);
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
@@ -145,16 +151,16 @@ pub fn calls(goes: Goes) -> Vec<(String, usize)> {
         let nth = counts.entry(action.to_owned()).and_modify(|count| *count += 1).or_insert(1);
         calls.push((action.to_owned(), *nth));
     }
-    for action in ["CreateVolume", "AttachVolume", "DetachVolume", "DeleteVolume"] {
+    for action in ["AttachVolume", "DetachVolume"] {
         assert!(counts.contains_key(action), "{counts:?}");
     }
     calls
 }
 
 /// Both sides of every API call of a bake; of one to the metadata service, which changes nothing, the first.
-fn api(goes: Goes) -> Vec<Point> {
+fn api(make: Make<'_>, goes: Goes) -> Vec<Point> {
     let mut points = Vec::new();
-    for (action, nth) in calls(goes) {
+    for (action, nth) in calls(make, goes) {
         let sides: &[&'static str] =
             if action.starts_with("IMDS") { &["before"] } else { &["before", "after"] };
         points.extend(sides.iter().map(|when| Point::Api { action: action.clone(), nth, when }));

@@ -52,7 +52,7 @@ fn killed_at_every_call_of_publishing_the_image_is_good_and_is_finished() {
         })
         .collect();
     let table = Table::default();
-    with_sites(On::Ec2, 3, points, |site, number, point| {
+    with_sites(&|| Site::new(On::Ec2), 3, points, |site, number, point| {
         let outcome = finished(site, point, &format!("published-{number}"), number % 2 == 0);
         let fine = outcome.is_ok();
         let group = if number % 2 == 0 { "then gc and publish" } else { "then bake --resume" };

@@ -66,6 +66,8 @@ pub struct Site {
     base: String,
     base_snapshot: String,
     env: Vec<(String, String)>,
+    /// The user's own disk that bakes are on, where they are: a volume's id, or a file.
+    given: Option<String>,
 }
 
 /// What a bake, and the sweep after it, came to.
@@ -103,8 +105,15 @@ impl Site {
         }
         let tiny = folder.path().join("tiny.raw");
         make_tiny(&tiny);
-        let mut site =
-            Self { on, folder, standin: None, base: String::new(), base_snapshot: String::new(), env };
+        let mut site = Self {
+            on,
+            folder,
+            standin: None,
+            base: String::new(),
+            base_snapshot: String::new(),
+            env,
+            given: None,
+        };
         match on {
             On::Ec2 => {
                 let standin = Standin::start(options);
@@ -131,6 +140,36 @@ impl Site {
         site
     }
 
+    /// One whose bakes are on a disk of the user's own.
+    pub fn on_given(on: On) -> Self {
+        let mut site = Self::new(on);
+        let tiny = site.path("tiny.raw");
+        site.given = Some(match &site.standin {
+            Some(standin) => standin.volume(&tiny, json!({}))["volume_id"].as_str().unwrap().to_owned(),
+            None => {
+                let given = site.path("given.raw");
+                fs::copy(&tiny, &given).unwrap();
+                given.to_str().unwrap().to_owned()
+            }
+        });
+        site.write_recipe(GOOD_STEP);
+        site
+    }
+
+    /// That the user's own disk is there, and nobody has it.
+    fn given_stands(&self, left: &mut Vec<String>) {
+        let Some(given) = &self.given else { return };
+        let is_there = match &self.standin {
+            Some(standin) => standin
+                .find("volumes", "VolumeId", given)
+                .is_some_and(|volume| volume["State"] == "available" && volume["Tags"].is_null()),
+            None => fs::metadata(given).is_ok_and(|meta| meta.len() == 16 << 20),
+        };
+        if !is_there {
+            left.push(format!("the user's {given} as it should not be"));
+        }
+    }
+
     /// The stand-in of a site on EC2.
     pub fn ec2(&self) -> &Standin {
         self.standin.as_ref().expect("a site on EC2")
@@ -151,10 +190,15 @@ impl Site {
 
     /// A recipe in a file of its own.
     pub fn write_recipe_as(&self, file: &str, script: &str) {
-        let key = if self.on == On::Ec2 { "ami" } else { "image" };
+        let (key, base) = match (&self.given, self.on) {
+            (Some(given), On::Ec2) => ("volume", given),
+            (Some(given), On::Local) => ("device", given),
+            (None, On::Ec2) => ("ami", &self.base),
+            (None, On::Local) => ("image", &self.base),
+        };
         let text = format!(
             "[image]\nname = \"unnamed\"\n[base]\n{key} = {:?}\n[[step]]\nuse = \"script\"\nrun = [\"/bin/sh\", \"-c\", {script:?}]\n",
-            self.base
+            base
         );
         fs::write(self.path(file), text).unwrap();
     }
@@ -324,6 +368,7 @@ impl Site {
         left.extend(
             self.works().iter().filter(|work| work.exists()).map(|work| format!("{}", work.display())),
         );
+        self.given_stands(&mut left);
         let found = match self.on {
             On::Ec2 => self.ec2_stands(name, &mut left),
             On::Local => self.local_stands(name, &mut left),
@@ -347,7 +392,8 @@ impl Site {
     fn ec2_stands(&self, name: &str, left: &mut Vec<String>) -> Option<PathBuf> {
         let state = self.ec2().state();
         let all = |kind: &str| state[kind].as_array().unwrap().clone();
-        left.extend(all("volumes").iter().map(|each| format!("volume {each}")));
+        let is_bakes = |each: &&Value| self.given.as_deref() != each["VolumeId"].as_str();
+        left.extend(all("volumes").iter().filter(is_bakes).map(|each| format!("volume {each}")));
         let images = all("images");
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let of = |image: &Value| text(&image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]);

@@ -104,6 +104,18 @@ impl Standin {
         self.post("parameters", &json!({"parameters": {name: value}}));
     }
 
+    /// Sets an SSM parameter to a further version: `value`, and perhaps `type`, `labels`, the `account` that shares it.
+    pub fn parameter_of(&self, name: &str, about: Value) {
+        self.post("parameters", &json!({"parameters": {name: about}}));
+    }
+
+    /// Adds a volume of the user's with the content of a raw disk: its `volume_id`, and its `link` where it is attached
+    /// to the builder. `about` is what `tests/standin/seed.py` knows.
+    pub fn volume(&self, file: &Path, mut about: Value) -> Value {
+        about["file"] = json!(file);
+        self.post("volumes", &about)
+    }
+
     /// Sets a fault, or a list of them; see `tests/standin/README.md`.
     pub fn fault(&self, fault: Value) {
         self.post("faults", &fault);

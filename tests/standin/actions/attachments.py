@@ -91,7 +91,7 @@ def _detach(state, volume, attachment) -> None:
     with state.lock:
         if volume.attachment is not attachment:
             return
-        if state.devices.detach(attachment.attached):
+        if attachment.attached is None or state.devices.detach(attachment.attached):
             volume.attachment = None
             volume.state = "available"
         else:

@@ -9,6 +9,7 @@ from ..state import tag_set
 from . import action, find
 
 NAME = re.compile(r"[A-Za-z0-9_.-]+|(/[A-Za-z0-9_.-]+){1,15}")
+ARN = re.compile(r"arn:aws:ssm:(?P<region>[a-z0-9-]+):(?P<account>\d{12}|):parameter/(?P<name>[^:]+)(:(?P<selector>.+))?")
 IMAGE = re.compile(r"ami-([0-9a-f]{8}|[0-9a-f]{17})")
 TAG = re.compile(r"[\w\s.:/=+\-@]*")
 
@@ -54,12 +55,64 @@ def describe_parameters(call):
     return {"Parameters": shown, "NextToken": token} if token else {"Parameters": shown}
 
 
+def seed(region, name: str, given) -> None:
+    """Sets a parameter: a value, or `value` with `type` and `labels`; with `account` it is another's that shares it."""
+    given = {"value": given} if isinstance(given, str) else given
+    strangers = set(given) - {"value", "type", "labels", "account"}
+    if strangers:
+        raise ValueError(f"a parameter to seed has no {sorted(strangers)}")
+    if "account" in given:
+        region.shared_parameters[given["account"], name] = {"Type": "String", "Value": given["value"]}
+        return
+    there = name in region.parameters
+    version = about(region, name)["Version"] + 1 if there else 1
+    region.parameters[name] = given["value"]
+    region.parameters_about.pop(name, None)
+    about(region, name).update({"Version": version, "Type": given.get("type", "String")})
+    remember(region, name, given.get("labels", []))
+
+
+def remember(region, name: str, labels=()) -> None:
+    """Keeps the version that a parameter has now. A label is on one version at a time."""
+    versions = region.parameter_versions.setdefault(name, [])
+    for each in versions:
+        each["Labels"] -= set(labels)
+    versions.append({"Version": about(region, name)["Version"], "Value": region.parameters[name], "Labels": set(labels)})
+
+
+def _shared(call, found: re.Match) -> dict:
+    """One that another account shares, which is named by its ARN alone."""
+    for name in (f"/{found['name']}", found["name"]):
+        shared = call.region.shared_parameters.get((found["account"], name))
+        if shared is not None:
+            return {"Name": name, "ARN": found[0], "DataType": "text", "Version": 1, **shared}
+    raise Refusal("ParameterNotFound", "")
+
+
 @action("GetParameter", "ssm")
 def get_parameter(call):
-    name = call.input["Name"]
-    if name not in call.region.parameters:
+    asked, region = call.input["Name"], call.region
+    found = ARN.fullmatch(asked)
+    if found:
+        if found["region"] != region.name:
+            raise _invalid(f"Parameter ARN: {asked} is of another Region")
+        if found["account"] not in ("", call.state.settings.account):
+            return {"Parameter": _shared(call, found)}
+        asked = found["name"] if found["name"] in region.parameters else f"/{found['name']}"
+        asked += f":{found['selector']}" if found["selector"] else ""
+    name, _, selector = asked.partition(":")
+    if name not in region.parameters:
         raise Refusal("ParameterNotFound", "")
-    return {"Parameter": describe(call, name)}
+    shown = describe(call, name)
+    if selector:
+        versions = region.parameter_versions.get(name) or [{"Version": 1, "Value": shown["Value"], "Labels": set()}]
+        chosen = [each for each in versions if selector == str(each["Version"]) or selector in each["Labels"]]
+        if not chosen:
+            raise Refusal("ParameterVersionNotFound", f"Systems Manager could not find version {selector} of {name}.")
+        shown.update({"Version": chosen[0]["Version"], "Value": chosen[0]["Value"], "Selector": f":{selector}"})
+    if shown["Type"] == "SecureString" and not call.input.get("WithDecryption"):
+        shown["Value"] = "AQICAHh" + shown["Value"].encode().hex()
+    return {"Parameter": shown}
 
 
 @action("GetParameters", "ssm")
@@ -106,6 +159,7 @@ def put_parameter(call):
     region.parameters_about[name] = {
         "Type": kind, "DataType": data, "Version": version, "Tags": marks, "LastModifiedDate": time.time(),
     }
+    remember(region, name)
     return {"Version": version, "Tier": "Standard"}
 
 
