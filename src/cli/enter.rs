@@ -10,6 +10,7 @@ use super::order::Order;
 use super::{Context, bake, block_on, clouds, private_mounts};
 use crate::bake::Look;
 use crate::error::{Failure, Kind};
+use crate::recipe::BaseSelector;
 use crate::sandbox::{Outcome, Stream};
 
 /// Which image, and what is done in it.
@@ -47,7 +48,15 @@ impl Args {
         let words = ["enter", &base, "--name=enter-{time}"].map(str::to_owned).into_iter().chain(partition);
         let read =
             AsBake::try_parse_from(words).map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
-        Ok(read.args)
+        match read.args.base.selector(&self.image)? {
+            // Bakes work on these in place.
+            BaseSelector::Volume { .. } | BaseSelector::Device { .. } | BaseSelector::Scratch(_) => {
+                let message = format!("{} is no image: it is a disk of your own", self.image);
+                let hint = "name an image or a snapshot; a disk of your own can be mounted as it is";
+                Err(Failure::new(Kind::Usage, message).hint(hint).into())
+            }
+            _ => Ok(read.args),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::Plan;
 use crate::error::{Failure, Kind};
 use crate::provisioner::StepPlan;
+use crate::recipe::reader::did_you_mean;
 
 /// Steps at which something else than the next step follows, by number; the first is 1.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -78,12 +79,11 @@ fn number_of(steps: &[StepPlan], word: &str) -> Result<usize, Failure> {
             Err(usage("several steps are called so".to_owned(), format!("say its number: {}", known())))
         }
         (None, _) => {
-            let likely = steps.iter().max_by(|a, b| {
-                let like = |step: &StepPlan| strsim::jaro_winkler(&step.name, word);
-                like(a).total_cmp(&like(b))
-            });
-            let likely = likely.filter(|step| strsim::jaro_winkler(&step.name, word) > 0.8);
-            let hint = likely.map_or_else(known, |step| format!("did you mean {:?}? {}", step.name, known()));
+            let names: Vec<_> = steps.iter().map(|step| step.name.as_str()).collect();
+            let hint = match did_you_mean(word, &names) {
+                Some(near) => format!("did you mean {near:?}? {}", known()),
+                None => known(),
+            };
             Err(usage("no step is called so".to_owned(), hint))
         }
     }

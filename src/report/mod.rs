@@ -32,8 +32,10 @@ pub enum Format {
     /// Lines for people.
     #[default]
     Text,
-    /// One JSON object a line: `time` (RFC 3339), `seconds` since the start, `kind` (`phase`, `note`, `detail`,
-    /// `warning`, `output`, `question`, `error`), `text`, and where there is one `bake`, `phase` and `step`.
+    /// One JSON object a line.
+    ///
+    /// It has `time` (RFC 3339), `seconds` since the start, `kind` (`phase`, `note`, `detail`, `warning`, `output`,
+    /// `question`, `error`), `text`, and where there is one `bake`, `phase` and `step`.
     Json,
 }
 

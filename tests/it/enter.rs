@@ -52,6 +52,7 @@ fn an_image_of_the_store_is_looked_into_and_stays_as_it_is() {
     assert_eq!(terminal.end().0, Some(3));
 
     enter(&["--", "/bin/none"]).refused(9, &["no program /bin/none"]);
+    bakery.bakehouse(&["enter", "./disk.raw"]).refused(2, &["is no image"]);
     bakery.bakehouse(&["enter", "nosuch"]).refused(5, &["nosuch"]);
     bakery.assert_nothing_left();
     assert_eq!(run("sha256sum", &[disk.path().to_str().unwrap()]), before, "the image is as it was");

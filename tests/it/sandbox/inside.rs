@@ -56,6 +56,31 @@ fn devices_asked_for_are_there() {
 }
 
 #[test]
+fn a_read_only_root_can_be_neither_changed_nor_made_writable() {
+    if !can_make() {
+        return;
+    }
+    let root = Root::new();
+    let script = "for path in /x /etc/passwd /var/tmp/x /mnt/x; do (echo x >> $path) 2>/dev/null && echo wrote $path; done; \
+                  mount -o remount,rw / 2>/dev/null && echo remounted; mount -o remount,rw,bind / 2>/dev/null && echo remounted; \
+                  rm -r /mnt 2>/dev/null && echo removed; for path in /tmp/x /run/x /dev/shm/x; do echo x > $path && echo own $path; done";
+    let mut run = sh(script);
+    let writable = root.go(&run).good();
+    assert!(writable.contains("wrote /etc/passwd") && writable.contains("removed"), "{writable}");
+    let root = Root::new();
+    let passwd = || std::fs::read(root.path().join("etc/passwd")).unwrap();
+    let before = passwd();
+    run.read_only = true;
+    let out = root.go(&run).good();
+    assert_eq!(lines(&out), ["own /tmp/x", "own /run/x", "own /dev/shm/x"]);
+    assert_eq!(passwd(), before);
+    // What the sandbox mounts on is made outside, and taken away again.
+    std::fs::remove_dir(root.path().join("proc")).unwrap();
+    assert!(root.go(&run).good().contains("own /tmp/x"));
+    assert!(!root.path().join("proc").exists());
+}
+
+#[test]
 fn no_mount_of_the_host_is_seen_and_none_propagates() {
     if !can_make() {
         return;
