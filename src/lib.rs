@@ -19,6 +19,7 @@ pub mod plan;
 pub mod program;
 pub mod provision;
 pub mod provisioner;
+pub mod prune;
 pub mod recipe;
 pub mod report;
 pub mod sandbox;

@@ -23,6 +23,7 @@ mod tags;
 
 pub use base::show_age;
 pub use late::{Late, MainPackage};
+pub use make::FAMILY_TAG;
 pub use make::{Facts, make};
 pub use names::{judge_name, name_taken, renamed, suffixed};
 pub use publish::{

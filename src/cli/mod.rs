@@ -22,7 +22,10 @@ pub mod gc;
 pub mod images;
 pub mod inputs;
 pub mod local;
+mod objects;
 pub mod order;
+mod pick;
+pub mod prune;
 pub mod publish;
 pub mod settings;
 pub mod shape;
@@ -58,8 +61,10 @@ enum Command {
     Gc(gc::Args),
     /// Say what this host lacks, and the command that mends it
     Doctor(doctor::Args),
-    /// List the images of the cloud in use
+    /// List the images of the cloud in use; `images show ID` tells all of one
     Images(images::Args),
+    /// Show the images that are no longer needed, and with --yes take them out of use
+    Prune(prune::Args),
     /// Look inside an image: a shell or a command in its root, read-only and sandboxed; nothing stays
     Enter(enter::Args),
     /// Look after the local store: create-base, import, export, boot, remove
@@ -167,6 +172,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Gc(args) => gc::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),
         Command::Images(args) => images::run(&context, &args),
+        Command::Prune(args) => prune::run(&context, &args),
         Command::Local(args) => local::run(&context, &args),
         Command::Enter(args) => enter::run(&context, &args),
         Command::Completions(args) => completions::run(&args),

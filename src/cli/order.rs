@@ -63,8 +63,9 @@ impl Order {
     }
 
     /// Settles the plan: the base found, the name free.
-    pub async fn plan(self, context: &Context, args: &Args, cloud: &dyn Cloud) -> Result<Plan> {
-        let digest = self.digest()?;
+    pub async fn plan(mut self, context: &Context, args: &Args, cloud: &dyn Cloud) -> Result<Plan> {
+        super::objects::pin(context, &mut self.read.settled).await?;
+        let digest = digest(&self.read)?;
         let Read { recipe, settled, .. } = self.read;
         context.reporter.phase("resolve", "base, place and name");
         let (place, base) = tokio::try_join!(cloud.place(), find_base(cloud, &recipe.base.value))?;
@@ -101,47 +102,48 @@ impl Order {
         plan.notes.iter().for_each(|note| context.reporter.note(note));
         Ok(plan)
     }
-
-    /// SHA-256 over the recipe's text, each provisioner's digest and each local file that a step names.
-    fn digest(&self) -> Result<String> {
-        let Read { source, settled, recipe } = &self.read;
-        let mut hash = Sha256::new();
-        hash.update(&source.text);
-        // Lengths first, so that no two lots of variables are one text.
-        if let Some(word) = &recipe.environment {
-            hash.update(format!("env {} {word}", word.len()));
-        }
-        for (name, variable) in &recipe.variables.0 {
-            let value = variable.value.to_string();
-            hash.update(format!("var {name} {} {value}", value.len()));
-        }
-        if let Some(UefiData::Data(data)) = &recipe.image.shape.uefi_data {
-            hash.update(data);
-        }
-        if let BaseSelector::Scratch(ScratchSpec { bootstrap: Bootstrap::Script { path, .. }, .. }) =
-            &recipe.base.value
-        {
-            hash_tree(&mut hash, path)?;
-        }
-        for step in settled.steps.iter().chain(&settled.checks) {
-            hash.update(&step.digest);
-            for staged in step.all_staged() {
-                match &staged.sha256 {
-                    Some(known) => hash.update(known),
-                    None => {
-                        let from = std::fs::canonicalize(&staged.from)
-                            .with_context(|| format!("following {}", staged.from.display()))?;
-                        hash_tree(&mut hash, &from)?;
-                    }
-                }
-            }
-        }
-        Ok(hex(&hash.finalize()))
-    }
 }
 
 fn is_recipe(word: &str) -> bool {
     Path::new(word).extension().is_some_and(|ending| ending == "toml")
+}
+
+/// SHA-256 over the recipe's text, each provisioner's digest and each local file that a step names.
+pub fn digest(read: &Read) -> Result<String> {
+    let Read { source, settled, recipe } = read;
+    let mut hash = Sha256::new();
+    hash.update(&source.text);
+    // Lengths first, so that no two lots of variables are one text.
+    if let Some(word) = &recipe.environment {
+        hash.update(format!("env {} {word}", word.len()));
+    }
+    for (name, variable) in &recipe.variables.0 {
+        let value = variable.value.to_string();
+        hash.update(format!("var {name} {} {value}", value.len()));
+    }
+    if let Some(UefiData::Data(data)) = &recipe.image.shape.uefi_data {
+        hash.update(data);
+    }
+    if let BaseSelector::Scratch(ScratchSpec { bootstrap: Bootstrap::Script { path, .. }, .. }) =
+        &recipe.base.value
+    {
+        hash_tree(&mut hash, path)?;
+    }
+    for step in settled.steps.iter().chain(&settled.checks) {
+        hash.update(&step.digest);
+        for staged in step.all_staged() {
+            match (&staged.sha256, &staged.object) {
+                (Some(known), _) => hash.update(known),
+                (None, Some(object)) => hash.update(object.identity()),
+                (None, None) => {
+                    let from = std::fs::canonicalize(&staged.from)
+                        .with_context(|| format!("following {}", staged.from.display()))?;
+                    hash_tree(&mut hash, &from)?;
+                }
+            }
+        }
+    }
+    Ok(hex(&hash.finalize()))
 }
 
 /// Flags over the recipe.

@@ -17,6 +17,7 @@ mod binfmt;
 pub mod ec2;
 pub mod local;
 pub mod publish;
+pub mod shelf;
 
 /// A disk that the cloud made for this bake.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -201,6 +202,8 @@ pub trait Cloud: Send + Sync {
     ) -> publish::Published {
         publish::Published::default()
     }
+    /// The images of a Region, or of the one in use; the local store has but its own.
+    async fn shelf(&self, region: Option<&str>) -> Result<Box<dyn shelf::Shelf + '_>>;
 
     /// The API calls made so far: name to count. Empty where there is no API.
     fn calls(&self) -> BTreeMap<String, u32> {

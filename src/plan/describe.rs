@@ -143,9 +143,12 @@ fn describe_step(step: &StepPlan) -> String {
         }
     }
     for (name, value) in &step.params {
-        if !matches!(value, Value::Bool(false)) {
+        if !matches!(value, Value::Bool(false)) && value.as_str() != Some("false") {
             text.push_str(&format!("; {name} {}", serde_json::to_string(value).unwrap_or_default()));
         }
+    }
+    for object in step.all_staged().filter_map(|staged| staged.object.as_ref()) {
+        text.push_str(&format!("; fetches {object}"));
     }
     text.push_str(&format!("; network {}", step.network));
     let rights = step.rights;

@@ -11,11 +11,14 @@ use crate::error::{Failure, Kind};
 use crate::provisioner::StepPlan;
 use crate::recipe::template::{self, OPEN, Template, Unfilled};
 use crate::recipe::units::show_size;
-use crate::recipe::{BaseSelector, Recipe};
+use crate::recipe::{BaseSelector, Recipe, family};
 
 /// The longest description that RegisterImage takes, in characters.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CopyImage.html> (255 bytes at most).
 pub(super) const DESCRIPTION_MOST: usize = 255;
+
+/// The tag that says which family an image is of, see [`family`].
+pub const FAMILY_TAG: &str = "bakehouse:family";
 
 /// All that a plan is made from, besides the recipe.
 pub struct Facts<'a> {
@@ -113,7 +116,12 @@ pub fn make(
     let snapshot_description = own_description.unwrap_or_else(|| (description.clone(), open_description));
 
     let own = own_tags(&bake, &place, &base, now, creator, &digest);
-    let tags_of = |what: &str, separate| fill(what, &recipe.image.tags, separate, &own, later, settle);
+    let family = family::of_template(&recipe.image.name.value);
+    let family = family.map(|family| settle("the image's family", &family)).transpose()?;
+    let tags_of = |what: &str, separate| {
+        let filled = fill(what, &recipe.image.tags, separate, &own, later + 1, settle)?;
+        Ok::<_, Failure>(filled.of_family(family.clone()))
+    };
     let image_tags = tags_of("image", &recipe.tags.image)?;
     let snapshot_tags = tags_of("snapshot", &recipe.tags.snapshot)?;
     let mut volume_tags = tags_of("volume", &recipe.tags.volume)?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::make::{FAMILY_TAG, cut};
 use crate::error::{Failure, Kind};
 use crate::recipe::Tags;
 
@@ -16,6 +17,22 @@ pub(super) struct Filled {
     pub tags: BTreeMap<String, String>,
     /// Keys of those whose values hold a word that is still open.
     pub open: Vec<String>,
+}
+
+impl Filled {
+    /// With the tag of its family, which may be open.
+    pub(super) fn of_family(mut self, family: Option<(String, bool)>) -> Self {
+        let Some((family, open)) = family else { return self };
+        let family = match open {
+            true => {
+                self.open.push(FAMILY_TAG.to_owned());
+                family
+            }
+            false => cut(&family, TAG_VALUE_MOST),
+        };
+        self.tags.insert(FAMILY_TAG.to_owned(), family);
+        self
+    }
 }
 
 /// Fills in a thing's tags: `common`, `separate` over them, `own` below both but for those by which Bakehouse

@@ -55,6 +55,12 @@ fn plain(
             None
         }
         ParamType::String => string(what, raw, complaints).map(|text| Value::String(text.value)),
+        // `upgrade = true` where the words are `true`, `false` and more.
+        ParamType::Enum(values) if matches!(raw.value, RawValue::Boolean(value) if values.contains(&value.to_string())) =>
+        {
+            let RawValue::Boolean(value) = raw.value else { return None };
+            Some(Value::String(value.to_string()))
+        }
         ParamType::Enum(values) => {
             let word = string(what, raw, complaints)?;
             if values.contains(&word.value) {
@@ -252,7 +258,7 @@ impl Values<'_> {
         let Some(format) = named.package_format() else {
             return match named {
                 Named::Word(name) => Some(Value::String(name.value)),
-                Named::File(_) | Named::Url { .. } => None,
+                Named::File(_) | Named::Url { .. } | Named::Object { .. } => None,
             };
         };
         if !formats.iter().any(|taken| taken == format) {
@@ -287,6 +293,25 @@ impl Values<'_> {
                     to: place.join(name),
                     sha256: Some(sha256.clone()),
                     url: Some(url.clone()),
+                    object: None,
+                    executable,
+                }
+            }
+            Named::Object { object, sha256, name, span } => {
+                if kind == PathKind::Folder {
+                    complaints.push(Complaint::new(
+                        format!("{what} must be a folder, not an object"),
+                        span.clone(),
+                    ));
+                }
+                // Without a checksum its place is settled once its version is known.
+                let place_of = sha256.as_ref().map_or_else(|| object.place(), PathBuf::from);
+                StagedFile {
+                    from: self.builder.downloads.join(place_of).join(name),
+                    to: place.join(name),
+                    sha256: sha256.clone(),
+                    url: None,
+                    object: Some(object.clone()),
                     executable,
                 }
             }
@@ -294,7 +319,7 @@ impl Values<'_> {
                 let from = self.resolve(what, path, complaints)?;
                 self.look(what, path, &from, kind, complaints)?;
                 let name = from.file_name().map_or_else(|| PathBuf::from("folder"), PathBuf::from);
-                StagedFile { to: place.join(name), from, sha256: None, url: None, executable }
+                StagedFile { to: place.join(name), from, sha256: None, url: None, object: None, executable }
             }
         };
         staged.to = staged.to.components().collect();

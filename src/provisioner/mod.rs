@@ -10,6 +10,7 @@ mod check;
 mod define;
 mod definition;
 mod library;
+mod object;
 mod schema;
 mod settle;
 mod shipped;
@@ -19,6 +20,7 @@ mod value;
 
 pub use definition::{Choice, Definition, Param, ParamType, PathKind, Runs, TemporaryFile};
 pub use library::{Library, NotFound};
+pub use object::Object;
 pub use settle::{Settled, check_recipe};
 pub use step::{Alternative, Builder, CacheFind, CacheUse, FileFacts, Hint, StagedFile, StepPlan, Work};
 pub use value::{Value, param_files};

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::object::Object;
 use crate::recipe::reader::{Complaints, Table, shown, string, wrong_type};
 use crate::recipe::{Complaint, RawValue, Spanned};
 
@@ -23,6 +24,17 @@ pub(super) enum Named {
         /// Where it stands in the recipe.
         span: Range<usize>,
     },
+    /// An object of S3, fetched with the builder's own credentials.
+    Object {
+        /// Bucket, key and perhaps its version.
+        object: Object,
+        /// Lower-case hexadecimal, where one is given.
+        sha256: Option<String>,
+        /// The file's name, the last part of the key.
+        name: String,
+        /// Where it stands in the recipe.
+        span: Range<usize>,
+    },
 }
 
 impl Named {
@@ -31,7 +43,7 @@ impl Named {
         match self {
             Self::Word(_) => None,
             Self::File(path) => format_of(&path.value),
-            Self::Url { name, .. } => format_of(name),
+            Self::Url { name, .. } | Self::Object { name, .. } => format_of(name),
         }
     }
 
@@ -39,7 +51,7 @@ impl Named {
     pub(super) fn ends_with_slash(&self) -> bool {
         match self {
             Self::File(path) => path.value.ends_with('/'),
-            Self::Word(_) | Self::Url { .. } => false,
+            Self::Word(_) | Self::Url { .. } | Self::Object { .. } => false,
         }
     }
 }
@@ -89,7 +101,7 @@ pub(super) fn package(what: &str, raw: &Spanned<RawValue>, complaints: &mut Comp
             return None;
         }
     };
-    if let (Named::Url { span, .. }, None) = (&named, named.package_format()) {
+    if let (Named::Url { span, .. } | Named::Object { span, .. }, None) = (&named, named.package_format()) {
         complaints.push(
             Complaint::new("the URL names no package file", span.clone()).help("it must end in .deb or .rpm"),
         );
@@ -128,6 +140,9 @@ fn word(what: &str, text: Spanned<String>, complaints: &mut Complaints) -> Optio
 /// `{ url = "…", sha256 = "…" }`.
 fn url_table(what: &str, raw: &Spanned<RawValue>, complaints: &mut Complaints) -> Option<Named> {
     let mut table = Table::of(what, raw, complaints)?;
+    if table.get("s3").is_some() {
+        return s3_table(what, table, complaints);
+    }
     let address = table.string("url", complaints);
     let sum = table.string("sha256", complaints);
     for key in ["url", "sha256"] {
@@ -143,8 +158,92 @@ fn url_table(what: &str, raw: &Spanned<RawValue>, complaints: &mut Complaints) -
     Some(Named::Url { url, sha256: sha256?, name, span: address.span })
 }
 
-/// `https://…#sha256=HEX`.
+/// `{ s3 = "s3://…", version = "…", sha256 = "…" }`.
+fn s3_table(what: &str, mut table: Table, complaints: &mut Complaints) -> Option<Named> {
+    let address = table.string("s3", complaints);
+    let version = table.string("version", complaints);
+    let sum = table.string("sha256", complaints);
+    table.finish(complaints);
+    let sha256 = sum.map(|sum| checksum(&sum.value, &sum.span, complaints));
+    let address = address?;
+    let mut named = s3(what, &address, complaints)?;
+    if let Named::Object { object, sha256: in_address, .. } = &mut named {
+        if (object.version.is_some() && version.is_some()) || (in_address.is_some() && sha256.is_some()) {
+            complaints.push(
+                Complaint::new(format!("{what} says its version or checksum twice"), address.span.clone())
+                    .help("leave one of them"),
+            );
+            return None;
+        }
+        if let Some(version) = version {
+            object.version = Some(good_version(what, &version, complaints)?);
+        }
+        if let Some(sha256) = sha256 {
+            *in_address = Some(sha256?);
+        }
+    }
+    Some(named)
+}
+
+fn good_version(what: &str, version: &Spanned<String>, complaints: &mut Complaints) -> Option<String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if !version.value.is_empty() && version.value.len() <= 1024 && version.value.chars().all(good) {
+        return Some(version.value.clone());
+    }
+    complaints.push(
+        Complaint::new(format!("{what}: this is no version id of S3"), version.span.clone())
+            .help("`aws s3api list-object-versions` shows them"),
+    );
+    None
+}
+
+/// `s3://BUCKET/KEY`, with `?versionId=…` and `#sha256=HEX` where they are given.
+fn s3(what: &str, text: &Spanned<String>, complaints: &mut Complaints) -> Option<Named> {
+    let span = text.span.clone();
+    let mut refuse = |why: &str, help: &str| {
+        complaints.push(Complaint::new(format!("{what}: {why}"), span.clone()).help(help));
+        None
+    };
+    let Some(rest) = text.value.strip_prefix("s3://") else {
+        return refuse("this is no object of S3", "write s3://BUCKET/KEY");
+    };
+    let (rest, fragment) = match rest.rsplit_once("#sha256=") {
+        Some((rest, sum)) => (rest, Some(sum)),
+        None => (rest, None),
+    };
+    let (path, version) = match rest.split_once("?versionId=") {
+        Some((path, version)) => (path, Some(version)),
+        None => (rest, None),
+    };
+    let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+    let in_bucket = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
+    if !(3..=63).contains(&bucket.len()) || !bucket.chars().all(in_bucket) {
+        return refuse(
+            "the URL names no bucket",
+            "3 to 63 lower-case letters, digits, dots and hyphens: s3://BUCKET/KEY",
+        );
+    }
+    let name = key.rsplit('/').next().unwrap_or_default();
+    if key.len() > 1024 || key.contains(char::is_control) || matches!(name, "" | "." | "..") {
+        return refuse("the URL names no object", "s3://BUCKET/PATH/FILE: a folder cannot be fetched");
+    }
+    let mut object = Object { bucket: bucket.to_owned(), key: key.to_owned(), ..Object::default() };
+    if let Some(version) = version {
+        let version = Spanned { value: version.to_owned(), span: text.span.clone() };
+        object.version = Some(good_version(what, &version, complaints)?);
+    }
+    let sha256 = match fragment {
+        Some(sum) => Some(checksum(sum, &text.span, complaints)?),
+        None => None,
+    };
+    Some(Named::Object { object, sha256, name: name.to_owned(), span: text.span.clone() })
+}
+
+/// `https://…#sha256=HEX`, or an object of S3.
 fn url(what: &str, text: &Spanned<String>, complaints: &mut Complaints) -> Option<Named> {
+    if text.value.starts_with("s3://") {
+        return s3(what, text, complaints);
+    }
     let (address, fragment) = text.value.split_once('#').unwrap_or((&text.value, ""));
     let sha256 = match fragment.strip_prefix("sha256=") {
         Some(sum) => checksum(sum, &text.span, complaints),
@@ -180,7 +279,7 @@ fn address_and_name(
         None
     };
     let Some(rest) = text.value.strip_prefix("https://") else {
-        return refuse("only https:// URLs are fetched", "write https://");
+        return refuse("only https:// and s3:// URLs are fetched", "write https://");
     };
     if rest.contains(|c: char| c.is_whitespace() || c.is_control() || !c.is_ascii()) {
         return refuse("the URL holds a character that can't be in one", "write it percent-encoded");

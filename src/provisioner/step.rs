@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::recipe::{Rights, When};
 
-use super::{ScriptFile, TemporaryFile, Value};
+use super::{Object, ScriptFile, TemporaryFile, Value};
 
 /// A file or folder of the builder that a step needs inside: staged (copied or bound read-only) under the step's folder.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -19,6 +19,8 @@ pub struct StagedFile {
     /// The URL it is fetched from by the builder, where it is not a local file (then `from` is the place in
     /// the builder's download cache).
     pub url: Option<String>,
+    /// The object of S3 that it is, fetched to `from` before the bake begins.
+    pub object: Option<Object>,
     /// It is run: it must be executable inside, whatever its mode on the builder.
     pub executable: bool,
 }
@@ -136,6 +138,12 @@ impl StepPlan {
     pub fn keep_sync(&mut self) {
         self.suppress_sync = false;
         self.alternatives.iter_mut().filter_map(|choice| choice.step.as_mut()).for_each(Self::keep_sync);
+    }
+
+    /// The same, to be settled further.
+    pub fn all_staged_mut(&mut self) -> impl Iterator<Item = &mut StagedFile> {
+        let others = self.alternatives.iter_mut().filter_map(|choice| choice.step.as_mut());
+        self.staged.iter_mut().chain(others.flat_map(|step| &mut step.staged))
     }
 
     /// The builder's files that the step or any of its alternatives stages.

@@ -16,6 +16,7 @@ mod local;
 mod manual;
 mod provision;
 mod publish;
+mod retire;
 mod sandbox;
 mod scratch;
 mod shape;

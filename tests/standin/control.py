@@ -117,6 +117,13 @@ def _users(state, asked, document):
     return {}
 
 
+def _forget(state, asked, document):
+    """An image goes, and its snapshots stay."""
+    with state.lock:
+        state.region(document.get("region", state.settings.region)).images.pop(document["image"])
+    return {}
+
+
 def _state(state, asked, document):
     """All there is, in the form of Describe answers, with the files behind it and the devices."""
     with state.lock:
@@ -164,5 +171,6 @@ PAGES = {
     ("POST", "parameters"): _parameters,
     ("POST", "volumes"): _volumes,
     ("POST", "users"): _users,
+    ("POST", "forget"): _forget,
     ("GET", "state"): _state,
 }

@@ -15,18 +15,19 @@ pub(super) struct Api {
     pub ec2: aws_sdk_ec2::Client,
     pub ssm: aws_sdk_ssm::Client,
     pub autoscaling: aws_sdk_autoscaling::Client,
+    pub s3: aws_sdk_s3::Client,
     pub region: String,
 }
 
 /// A filter of a Describe call takes at most this many values.
-const FILTER_VALUES: usize = 200;
+pub(super) const FILTER_VALUES: usize = 200;
 
 /// A filter; the value may hold `*` and `?`.
 pub(super) fn filter(name: &str, value: &str) -> Filter {
     Filter::builder().name(name).values(value).build()
 }
 
-/// A filter that any of several values meets; each may hold `*` and `?`.
+/// A filter that any of several values meets, at most [`FILTER_VALUES`]; each may hold `*` and `?`.
 pub(super) fn any_of(name: &str, values: &[String]) -> Filter {
     Filter::builder().name(name).set_values(Some(values.to_vec())).build()
 }

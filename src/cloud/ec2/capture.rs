@@ -15,8 +15,7 @@ use crate::journal::{Journal, Standing, Thing};
 use crate::plan::{BakeId, BaseFacts};
 use crate::stop::Stop;
 
-/// The tag that says which bake made a thing.
-pub(super) const BAKE_TAG: &str = "bakehouse:bake";
+pub(super) use crate::cloud::shelf::BAKE_TAG;
 
 fn bake_of(tags: &std::collections::BTreeMap<String, String>) -> Result<BakeId> {
     let bake =

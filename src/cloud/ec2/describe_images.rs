@@ -13,6 +13,7 @@ const PAGE: i32 = 1000;
 impl Api {
     /// The images of some owners that pass the filters. Without `deprecated` those are left out that are deprecated
     /// by now and another account's: an owner is shown its own all the same.
+    /// An owner is shown its own disabled ones too: their names are taken, and their snapshots used.
     pub(super) async fn describe_images(
         &self,
         owners: &[String],
@@ -26,6 +27,7 @@ impl Api {
                 .ec2
                 .describe_images()
                 .set_owners(Some(owners.to_vec()))
+                .set_include_disabled((owners == ["self"]).then_some(true))
                 .set_filters(Some(filters.clone()))
                 .set_include_deprecated(deprecated.then_some(true))
                 .max_results(PAGE)

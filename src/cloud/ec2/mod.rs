@@ -20,6 +20,7 @@ use self::explain::Trouble;
 use self::retry::{Effort, insist, search};
 use self::watch::{Patience, Watcher};
 use super::publish::{How, Publishable, Published};
+use super::shelf::Shelf;
 use super::{Cloud, DiskHandle, ImageSpec, ImageSummary, Orphan, SnapshotSpec};
 use crate::journal::{Journal, Thing};
 use crate::plan::{BaseFacts, CleanlyClosed, DeviceFacts, DiskPlan, Place, Publishing};
@@ -41,25 +42,36 @@ mod decode_authorization_message;
 mod delete_snapshot;
 mod delete_volume;
 mod deregister_image;
+mod describe_auto_scaling_groups;
 mod describe_image_attribute;
 mod describe_images;
+mod describe_instances;
+mod describe_launch_configurations;
+mod describe_launch_template_versions;
+mod describe_launch_templates;
+mod describe_parameters;
 mod describe_regions;
 mod describe_snapshot_attribute;
 mod describe_snapshots;
 mod describe_volumes;
 mod detach_volume;
 mod device_names;
+mod disable_image;
 mod disk;
 mod enable_image_deprecation;
 mod enable_image_deregistration_protection;
 mod explain;
+mod get_object;
 mod get_parameter;
+mod get_parameters;
 mod given;
+mod head_object;
 mod http;
 mod inherited;
 mod list_tags_for_resource;
 mod modify_image_attribute;
 mod modify_snapshot_attribute;
+mod objects;
 mod parameter;
 mod place;
 mod publish;
@@ -68,7 +80,9 @@ mod region;
 mod regions;
 mod register_image;
 mod retry;
+mod shelf;
 mod undo;
+mod uses;
 mod watch;
 
 pub use connect::{Settings, metadata_endpoint_set, on_instance};
@@ -246,6 +260,11 @@ impl Cloud for Ec2 {
         Ok(ids.unwrap_or_default().into_iter().next())
     }
 
+    async fn shelf(&self, region: Option<&str>) -> Result<Box<dyn Shelf + '_>> {
+        let region = region.unwrap_or(&self.api.region);
+        Ok(Box::new(shelf::RegionShelf { api: self.regions.api(region), effort: self.effort(None) }))
+    }
+
     async fn orphans(&self, any_builder: bool) -> Result<Vec<Orphan>> {
         self.left_behind(any_builder).await
     }
@@ -267,7 +286,7 @@ impl Cloud for Ec2 {
     }
 }
 
-fn summary(image: &Image) -> ImageSummary {
+pub(super) fn summary(image: &Image) -> ImageSummary {
     let tags = tags(image.tags());
     let root = image.root_device_name();
     let root = image.block_device_mappings().iter().find(|mapping| mapping.device_name() == root);

@@ -36,7 +36,21 @@ impl Regions {
             ec2: client!(aws_sdk_ec2, &config, self.calls),
             ssm: client!(aws_sdk_ssm, &config, self.calls),
             autoscaling: client!(aws_sdk_autoscaling, &config, self.calls),
+            s3: aws_sdk_s3::Client::from_conf(
+                aws_sdk_s3::config::Builder::from(&config)
+                    .retry_config(RetryConfig::disabled())
+                    .interceptor(self.calls.clone())
+                    // A store that only speaks S3 seldom has a name for each bucket.
+                    .force_path_style(has_own_endpoint())
+                    .build(),
+            ),
             region: region.to_owned(),
         }
     }
+}
+
+/// Whether S3 is asked somewhere else than at AWS.
+fn has_own_endpoint() -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    set("AWS_ENDPOINT_URL_S3") || set("AWS_ENDPOINT_URL")
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 
+use crate::cloud::shelf::Shelf;
 use crate::cloud::{Cloud, DiskHandle, ImageSpec, ImageSummary, Orphan, SnapshotSpec};
 use crate::error::{Failure, Kind};
 use crate::journal::{Entry, Journal, Standing, Thing};
@@ -238,6 +239,10 @@ impl Cloud for Store {
 
     async fn orphans(&self, _any_builder: bool) -> Result<Vec<Orphan>> {
         self.clone().blocking(Store::left_behind).await
+    }
+
+    async fn shelf(&self, _region: Option<&str>) -> Result<Box<dyn Shelf + '_>> {
+        Ok(Box::new(self.clone()))
     }
 
     async fn images(&self) -> Result<Vec<ImageSummary>> {

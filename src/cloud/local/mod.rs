@@ -26,6 +26,7 @@ mod orphans;
 mod place;
 mod record;
 mod select;
+mod shelf;
 #[cfg(test)]
 mod tests;
 
@@ -178,12 +179,32 @@ impl Store {
     pub fn remove(&self, name_or_id: &str) -> Result<Record> {
         let _claim = self.claim()?;
         let record = self.image(name_or_id)?;
+        self.remove_claimed(&record)?;
+        Ok(record)
+    }
+
+    /// Removes an image and its snapshot; that there is none of that id is no error.
+    ///
+    /// # Errors
+    /// That an image that is there stands on it, or that a file cannot be removed.
+    pub fn remove_if_known(&self, id: &str) -> Result<()> {
+        let _claim = self.claim()?;
+        let records = self.records()?;
+        if let Some(child) = records.iter().find(|record| record.base.as_deref() == Some(id)) {
+            return Err(Failure::new(Kind::Base, format!("{} was baked on {id}", child.name))
+                .hint("an image that others were baked on is kept")
+                .into());
+        }
+        records.iter().find(|record| record.id == id).map_or(Ok(()), |record| self.remove_claimed(record))
+    }
+
+    fn remove_claimed(&self, record: &Record) -> Result<()> {
         remove_if_there(&self.record_file(&record.id))?;
         record::sync_folder_of(&self.record_file(&record.id))?;
         if self.records()?.iter().all(|other| other.snapshot != record.snapshot) {
             remove_if_there(&self.disk_file(&record.snapshot))?;
         }
-        Ok(record)
+        Ok(())
     }
 
     /// Removes what an import or the making of a base left behind when it was killed; what was removed.

@@ -116,6 +116,16 @@ impl Standin {
         self.post("volumes", &about)
     }
 
+    /// Sets what refers to images; see `tests/standin/actions/users.py`.
+    pub fn users(&self, users: Value) {
+        self.post("users", &users);
+    }
+
+    /// An image goes without its snapshots, as when EC2 got no further.
+    pub fn forget_image(&self, image: &str) {
+        self.post("forget", &json!({"image": image}));
+    }
+
     /// Sets a fault, or a list of them; see `tests/standin/README.md`.
     pub fn fault(&self, fault: Value) {
         self.post("faults", &fault);
