@@ -3,7 +3,7 @@
 import json
 import urllib.parse
 
-from . import seed
+from . import s3, seed
 from .actions import parameters, users
 from .actions.attachments import unstick
 from .actions.images import describe as describe_image
@@ -117,6 +117,11 @@ def _users(state, asked, document):
     return {}
 
 
+def _objects(state, asked, document):
+    with state.lock:
+        return s3.seed(state, document)
+
+
 def _forget(state, asked, document):
     """An image goes, and its snapshots stay."""
     with state.lock:
@@ -171,6 +176,7 @@ PAGES = {
     ("POST", "parameters"): _parameters,
     ("POST", "volumes"): _volumes,
     ("POST", "users"): _users,
+    ("POST", "objects"): _objects,
     ("POST", "forget"): _forget,
     ("GET", "state"): _state,
 }

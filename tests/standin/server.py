@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 
-from . import control, sigv4
+from . import control, s3, sigv4
 from .actions import ACTIONS, Call
 from .actions.places import region_names
 from .errors import Refusal
@@ -84,7 +84,16 @@ class Endpoint(Handler):
     """The AWS endpoint, and the control pages beside it."""
 
     def do_GET(self):
-        self._control()
+        if self.path.startswith("/_control/"):
+            return self._control()
+        try:
+            s3.answer(self)
+        except Reset:
+            self.reset()
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    do_HEAD = do_GET
 
     def do_DELETE(self):
         self._control()

@@ -169,6 +169,8 @@ class State:
         self.requests = Requests()
         self.devices = Devices(settings.xen)
         self.regions: dict[str, Region] = {}
+        # S3's, of all Regions: see s3.py.
+        self.buckets: dict = {}
         self.instance_launched = time.time() - 3600
         self._made_folder = not os.path.isdir(settings.folder)
         os.makedirs(settings.folder, exist_ok=True)
