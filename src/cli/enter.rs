@@ -1,6 +1,6 @@
 //! `bakehouse enter`: a look inside an image.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -11,6 +11,7 @@ use super::{Context, bake, block_on, clouds, private_mounts};
 use crate::bake::Look;
 use crate::error::{Failure, Kind};
 use crate::recipe::BaseSelector;
+use crate::report::harmless;
 use crate::sandbox::{Outcome, Stream};
 
 /// Which image, and what is done in it.
@@ -60,6 +61,14 @@ impl Args {
     }
 }
 
+/// Passes a line on: as it is to a program, and to a terminal so that it cannot steer it.
+fn pass(to: &mut (impl std::io::Write + IsTerminal), text: &str) -> std::io::Result<()> {
+    match to.is_terminal() {
+        true => writeln!(to, "{}", harmless(text)),
+        false => writeln!(to, "{text}"),
+    }
+}
+
 /// Runs it. The exit status is that of what ran inside.
 ///
 /// # Errors
@@ -80,16 +89,14 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         let plan = order.plan(context, &as_bake, cloud.as_ref()).await?;
         super::signals::leave_when_hurried(context, &plan.bake);
         let kitchen = bake::kitchen(context, &as_bake, cloud.as_ref());
-        let mut unheard = None;
+        let mut is_heard = true;
         let mut line = |stream: Stream, text: &str| {
             let told = match stream {
-                Stream::Out => writeln!(std::io::stdout(), "{text}"),
-                Stream::Err => writeln!(std::io::stderr(), "{text}"),
+                Stream::Out => pass(&mut std::io::stdout(), text),
+                Stream::Err => pass(&mut std::io::stderr(), text),
             };
-            if let Err(error) = told
-                && unheard.is_none()
-            {
-                unheard = Some(error);
+            // As a reader that goes away ends any program: once.
+            if told.is_err() && std::mem::take(&mut is_heard) {
                 context.stop.raise(libc::SIGPIPE);
             }
         };

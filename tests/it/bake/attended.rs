@@ -142,7 +142,7 @@ fn signals_and_a_lost_terminal_end_whatever_waits_for_an_operator() {
     for (flags, at) in [("--on-error ask", QUESTION), ("--pause-after 1", "a shell in the root")] {
         let mut terminal = Terminal::bakehouse(&bakery, &format!("bake recipe.toml {flags}"));
         terminal.until(at);
-        terminal.is_lost();
+        terminal.lose();
         let deadline = Instant::now() + Duration::from_secs(60);
         let journals = || fs::read_dir(bakery.path("state/bakes")).unwrap().count();
         while journals() > 0 {

@@ -68,8 +68,8 @@ impl Terminal {
         self
     }
 
-    /// The terminal goes away: `script`, which has it, is killed. Waits for all that was started to end.
-    pub fn is_lost(mut self) {
+    /// Makes the terminal go away: `script`, which has it, is killed.
+    pub fn lose(mut self) {
         // `timeout` is what was started: `script` is its child.
         let own = self.child.id();
         let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap();
