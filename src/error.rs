@@ -26,7 +26,7 @@ pub enum Kind {
     Access = 6,
     /// The cloud failed: a quota, throttling past the deadline, a resource in a final error state.
     Cloud = 7,
-    /// The disk cannot be used: no root found, encrypted, LVM, damaged, full.
+    /// The disk cannot be used: no root found, encrypted, damaged, full.
     Disk = 8,
     /// A step failed: package not found, a script's non-zero exit, a timeout.
     Step = 9,

@@ -153,19 +153,25 @@ pub fn loop_remove(control: BorrowedFd<'_>, number: u32) -> nix::Result<()> {
     Errno::result(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_REMOVE, number) }).map(drop)
 }
 
-/// Gives a loop device its file, in one step (Linux 5.8), in blocks of 512 bytes: those of the disks that images are
+/// Gives a loop device its file or block device, or a window of it (where it begins and how long it is, in bytes; a
+/// length of 0 is up to the end), in one step (Linux 5.8), in blocks of 512 bytes: those of the disks that images are
 /// made for. Left to itself the kernel (Linux 6.15) takes what direct I/O on the file's filesystem asks for, which
 /// is 4096 for a file that shares blocks on XFS, and a partition table is then not found. Where both do not go
 /// together, the kernel does without direct I/O.
 ///
 /// # Errors
 /// EBUSY where another process was faster; EINVAL or ENOTTY where the kernel does not know the request or a flag.
-pub fn loop_configure(device: BorrowedFd<'_>, backing: BorrowedFd<'_>, flags: u32) -> nix::Result<()> {
+pub fn loop_configure(
+    device: BorrowedFd<'_>,
+    backing: BorrowedFd<'_>,
+    flags: u32,
+    (offset, size_limit): (u64, u64),
+) -> nix::Result<()> {
     let fd = u32::try_from(backing.as_raw_fd()).map_err(|_| Errno::EBADF)?;
     let config = LoopConfig {
         fd,
         block_size: 512,
-        info: LoopInfo64 { flags, ..LoopInfo64::zeroed() },
+        info: LoopInfo64 { flags, offset, size_limit, ..LoopInfo64::zeroed() },
         reserved: [0; 8],
     };
     // SAFETY: `config` has the layout of struct loop_config and outlives the call, which only reads it.

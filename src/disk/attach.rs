@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::sys::stat::Mode;
 
 use super::fstab::{self, Entry};
+use super::lvm::Volumes;
 use super::root::Root;
 use super::survey::{Area, Filesystem, Survey};
 use super::{Device, MountOptions, check, grow, mount, mountinfo, root};
@@ -21,16 +22,27 @@ use crate::error::{Failure, Kind};
 pub(super) struct Attached {
     /// Where, resolved.
     pub(super) target: PathBuf,
-    /// The partitions that are mounted, each once, the root first.
+    /// The partitions and logical volumes that are mounted, each once, the root first.
     pub(super) areas: Vec<Area>,
+    /// The disk's logical volumes.
+    pub(super) volumes: Volumes,
 }
 
 /// Finds, grows, checks and mounts. On an error nothing stays mounted.
 pub(super) fn attach(device: &mut Device, options: &MountOptions) -> Result<Attached> {
     let target = empty_folder(&options.target)?;
-    let survey = device.survey()?;
-    let root = root::find(&survey, options.partition, device.node(), &target)?;
+    let mut survey = device.survey()?;
+    let mut volumes = Volumes::open(&survey)?;
+    survey.areas.extend(volumes.areas().cloned());
+    let mut root = root::find(&survey, options.partition, device.node(), &target)?;
     tracing::info!("the root is {}", root.area);
+    if options.grow
+        && let Some(grown) = volumes.grow(device.block(), survey.table.as_ref(), &root.area)?
+    {
+        survey.areas.retain(|area| area.volume.is_none());
+        survey.areas.extend(volumes.areas().cloned());
+        root.area = grown;
+    }
     if options.grow
         && let Some(table) = &survey.table
     {
@@ -43,7 +55,7 @@ pub(super) fn attach(device: &mut Device, options: &MountOptions) -> Result<Atta
     mount_root(&root, &target)?;
     let mounted = complete(device, options, &survey, &root, &target);
     match mounted {
-        Ok(areas) => Ok(Attached { target, areas }),
+        Ok(areas) => Ok(Attached { target, areas, volumes }),
         Err(error) => {
             super::report(mount::unmount_all(&target, true), "unmounting after a failure");
             Err(error)
@@ -73,6 +85,7 @@ fn mount_root(root: &Root, target: &Path) -> Result<()> {
 /// An area's size in bytes, which may be larger than when it was surveyed.
 fn size_now(device: &Device, area: &Area) -> Result<u64> {
     match area.number {
+        None if area.volume.is_some() => Ok(area.length),
         None => device.block().size(),
         Some(number) => {
             let known = device.block().known()?.into_iter().find(|known| known.number == number);

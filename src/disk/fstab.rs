@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::lvm;
 use super::survey::{Area, Survey};
 
 /// A line of an fstab.
@@ -122,6 +123,9 @@ pub fn resolve<'a>(source: &str, survey: &'a Survey, root: Option<(&str, u32)>) 
             match links.iter().find_map(|(folder, tag)| Some((*tag, source.strip_prefix(folder)?))) {
                 Some((tag, name)) => (tag, unescape_link(name)),
                 None => {
+                    if let Some(name) = lvm::volume_named(source) {
+                        return matching(&|area| area.volume.as_ref() == Some(&name));
+                    }
                     let number = own_partition(source, root);
                     return matching(&|area| number.is_some() && area.number == number);
                 }

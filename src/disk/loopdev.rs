@@ -75,6 +75,25 @@ impl LoopDevice {
                 Failure::new(Kind::Disk, format!("{} is in use by another process", file.display()));
             anyhow::Error::from(errno).context(failure.hint("wait for the other bake to end"))
         })?;
+        Self::on(file, backing, WHOLE)
+    }
+
+    /// Attaches a window of a block device: where it begins and how long it is, in bytes.
+    ///
+    /// # Errors
+    /// [`Kind::Host`] where this host gives no loop devices.
+    pub(super) fn window(node: &Path, offset: u64, length: u64) -> Result<Self> {
+        let attaching =
+            || format!("attaching {length} bytes of {} at {offset} to a loop device", node.display());
+        let backing = OpenOptions::new().read(true).write(true).open(node).with_context(attaching)?;
+        // Several windows are of one device.
+        let backing = Flock::lock(backing, FlockArg::LockSharedNonblock)
+            .map_err(|(_, errno)| errno)
+            .with_context(attaching)?;
+        Self::on(node, backing, (offset, length)).with_context(attaching)
+    }
+
+    fn on(file: &Path, backing: Flock<File>, window: (u64, u64)) -> Result<Self> {
         let control =
             OpenOptions::new().read(true).write(true).open("/dev/loop-control").map_err(|error| {
                 let failure =
@@ -82,7 +101,7 @@ impl LoopDevice {
                 failure.hint("run as root on a host with loop devices (sudo modprobe loop)")
             })?;
 
-        let (device, node, own) = take(&control, &backing)?;
+        let (device, node, own) = take(&control, &backing, window)?;
         let own = own.map(|number| Own { control, number });
         let block = Block::of(&node)?;
         let sequence = sequence(&block.name);
@@ -171,7 +190,7 @@ impl Drop for LoopDevice {
 /// be taken before it is configured, or still be on its way out: then it is asked for again, after a wait that
 /// differs from one process to the next. Who loses often has the kernel make a device of its own, whose number is
 /// told too.
-fn take(control: &File, backing: &File) -> Result<(File, PathBuf, Option<u32>)> {
+fn take(control: &File, backing: &File, window: (u64, u64)) -> Result<(File, PathBuf, Option<u32>)> {
     let begun = Instant::now();
     let mut tries = 0;
     loop {
@@ -184,7 +203,7 @@ fn take(control: &File, backing: &File) -> Result<(File, PathBuf, Option<u32>)> 
         };
         let node = PathBuf::from(format!("/dev/loop{number}"));
         match OpenOptions::new().read(true).write(true).open(&node) {
-            Ok(device) => match configure(&device, backing) {
+            Ok(device) => match configure(&device, backing, window) {
                 Ok(()) => return Ok((device, node, own)),
                 Err(errno) if taken(Some(errno as i32)) => {}
                 Err(errno) => return Err(errno).with_context(|| format!("configuring {}", node.display())),
@@ -203,11 +222,15 @@ fn take(control: &File, backing: &File) -> Result<(File, PathBuf, Option<u32>)> 
     }
 }
 
-fn configure(device: &File, backing: &File) -> nix::Result<()> {
+/// No window: all of it.
+const WHOLE: (u64, u64) = (0, 0);
+
+fn configure(device: &File, backing: &File, window: (u64, u64)) -> nix::Result<()> {
     // With PARTSCAN the kernel drops the partitions when the file goes, also those that were added by hand.
-    let flags = sys::LO_FLAGS_AUTOCLEAR | sys::LO_FLAGS_PARTSCAN;
-    match sys::loop_configure(device.as_fd(), backing.as_fd(), flags | sys::LO_FLAGS_DIRECT_IO) {
-        Err(Errno::EINVAL) => sys::loop_configure(device.as_fd(), backing.as_fd(), flags),
+    let flags = sys::LO_FLAGS_AUTOCLEAR | if window == WHOLE { sys::LO_FLAGS_PARTSCAN } else { 0 };
+    let configure = |flags| sys::loop_configure(device.as_fd(), backing.as_fd(), flags, window);
+    match configure(flags | sys::LO_FLAGS_DIRECT_IO) {
+        Err(Errno::EINVAL) => configure(flags),
         result => result,
     }
 }

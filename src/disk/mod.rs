@@ -28,6 +28,7 @@ mod holders;
 mod layout;
 mod locate;
 pub mod loopdev;
+mod lvm;
 mod mount;
 mod mountinfo;
 mod probe;
@@ -147,6 +148,10 @@ impl Disk {
             },
         };
         tracing::debug!("{locator:?} is {}", device.node().display());
+        // What is attached for the bake is nobody else's; a device of the user's is left as it is.
+        if matches!(locator, Locator::Volume { .. }) {
+            lvm::deactivate(device.block(), Path::new("/sys/class/block"))?;
+        }
         match lock(device.block()) {
             Ok(lock) => Ok(Self { device, lock }),
             Err(error) => {
@@ -180,8 +185,8 @@ impl Disk {
     /// Finds, checks, grows and mounts the root and what the image's fstab mounts from this disk (/boot, /boot/efi).
     ///
     /// # Errors
-    /// [`Kind::Disk`] where there is no root, or more than one, or it is damaged, encrypted or on LVM, or cannot
-    /// grow; [`Kind::Host`] where a program or the kernel's filesystem is missing. Everything is let go then.
+    /// [`Kind::Disk`] where there is no root, or more than one, or it is damaged or encrypted, or cannot grow;
+    /// [`Kind::Host`] where a program or the kernel's filesystem is missing. Everything is let go then.
     pub fn mount(self, options: &MountOptions) -> Result<MountedRoot> {
         let Self { mut device, lock } = self;
         let mounted = attach::attach(&mut device, options)
@@ -267,14 +272,19 @@ impl MountedRoot {
     fn abandon_inner(&mut self) -> Result<()> {
         let Some(device) = self.device.take() else { return Ok(()) };
         let unmounted = mount::unmount_all(&self.attached.target, true);
+        let volumes = std::mem::take(&mut self.attached.volumes);
         match (&unmounted, device) {
-            (Ok(()), device) => device.release(),
+            (Ok(()), device) => volumes.close().and(device.release()),
             // Somebody holds it still: waiting for him is of no use.
             (Err(_), Device::Loop(device)) => {
+                volumes.let_go();
                 device.let_go();
                 unmounted
             }
-            (Err(_), Device::Volume { .. }) => unmounted,
+            (Err(_), Device::Volume { .. }) => {
+                volumes.let_go();
+                unmounted
+            }
         }
     }
 
@@ -282,8 +292,9 @@ impl MountedRoot {
         let Some(node) = self.device.as_ref().map(|device| device.node().to_owned()) else {
             anyhow::bail!("the root was closed before");
         };
-        let closed =
-            close::close(&self.attached.target, &self.attached.areas).and_then(|()| close::flush(&node));
+        let closed = close::close(&self.attached.target, &self.attached.areas)
+            .and_then(|()| std::mem::take(&mut self.attached.volumes).close())
+            .and_then(|()| close::flush(&node));
         if let Err(error) = closed {
             report(self.abandon_inner(), "letting go of the root that did not close");
             return Err(close::as_capture(error, &node));

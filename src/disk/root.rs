@@ -116,17 +116,22 @@ fn none_found(survey: &Survey, device: &Path, seen: &[String]) -> Failure {
 }
 
 /// What to do about areas of which none can be a root.
-fn hint<'a>(areas: impl IntoIterator<Item = &'a Area>) -> &'static str {
+fn hint<'a>(areas: impl IntoIterator<Item = &'a Area>) -> String {
     let kinds: Vec<&str> = areas.into_iter().filter_map(|area| area.content.kind.as_deref()).collect();
-    if kinds.contains(&"crypto_LUKS") {
+    let text = if kinds.contains(&"crypto_LUKS") {
         "an encrypted root cannot be baked on; use a base without LUKS (EBS encrypts the whole volume instead)"
+    } else if let Some(kind) = kinds.iter().find_map(|kind| kind.strip_prefix("LVM ")) {
+        return format!(
+            "a root on a logical volume is baked on where the volume is linear, without snapshots; this one is {kind}"
+        );
     } else if kinds.contains(&"LVM2_member") {
-        "a root on LVM cannot be baked on; use a base whose root is a partition of its own"
+        "no logical volume of this disk's LVM holds a root; use a base that has one, or a root on a partition"
     } else if kinds.contains(&"linux_raid_member") {
         "a root on a software RAID cannot be baked on; use a base whose root is a partition of its own"
     } else {
         "use a base with an ext4, XFS or Btrfs root, or name the partition with --partition N"
-    }
+    };
+    text.to_owned()
 }
 
 /// The one root, or all of them where none stands out.
@@ -143,7 +148,7 @@ fn score(root: &Root, survey: &Survey) -> u32 {
     let is_root_type = root.area.type_id.as_deref().is_some_and(|id| ROOT_TYPES.contains(&id));
     let names_itself = fstab::root(&root.fstab).is_some_and(|entry| {
         let areas = fstab::resolve(&entry.source, survey, None);
-        matches!(areas.as_slice(), [only] if only.number == root.area.number)
+        matches!(areas.as_slice(), [only] if only.node == root.area.node)
     });
     let is_labelled = root.area.content.label.as_deref().is_some_and(|label| ROOT_LABELS.contains(&label));
     2 * u32::from(is_root_type) + 2 * u32::from(names_itself) + u32::from(is_labelled)

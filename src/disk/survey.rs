@@ -13,8 +13,10 @@ use crate::error::{Failure, Kind};
 /// A place where a filesystem may be: a partition, or the whole disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Area {
-    /// The partition's number; `None` for the whole disk.
+    /// The partition's number; `None` for the whole disk and for a logical volume.
     pub number: Option<u32>,
+    /// The logical volume, `rhel/root`, where it is one.
+    pub volume: Option<String>,
     /// Its node in /dev.
     pub node: PathBuf,
     /// Size in bytes.
@@ -34,7 +36,8 @@ pub struct Area {
 pub struct Survey {
     /// The partition table, where there is one.
     pub table: Option<Table>,
-    /// The partitions, by number; or the whole disk, where a filesystem fills it without a table.
+    /// The partitions, by number; or the whole disk, where a filesystem fills it without a table. Then the logical
+    /// volumes on them, once they were opened.
     pub areas: Vec<Area>,
 }
 
@@ -44,8 +47,11 @@ impl Area {
         Filesystem::of(self.content.kind.as_deref()?)
     }
 
-    /// `partition 2`, `the whole disk`.
+    /// `partition 2`, `logical volume rhel/root`, `the whole disk`.
     pub fn place(&self) -> String {
+        if let Some(name) = &self.volume {
+            return format!("logical volume {name}");
+        }
         self.number.map_or_else(|| "the whole disk".to_owned(), |number| format!("partition {number}"))
     }
 }
@@ -121,6 +127,7 @@ pub(super) fn survey(block: &Block) -> Result<(Survey, Vec<u32>)> {
     if content.kind.is_some() {
         areas.push(Area {
             number: None,
+            volume: None,
             node: block.node.clone(),
             length: block.size()?,
             type_id: None,
@@ -143,6 +150,7 @@ fn areas(block: &Block, table: &Table) -> Result<Vec<Area>> {
             let type_id = Some(partition.type_id.clone());
             Ok(Area {
                 number: Some(partition.number),
+                volume: None,
                 content: probe::probe(&node)?,
                 node,
                 length: partition.length,
@@ -162,6 +170,7 @@ pub(super) mod tests {
     pub(in crate::disk) fn area(number: u32, kind: &str) -> Area {
         Area {
             number: (number > 0).then_some(number),
+            volume: None,
             node: format!("/dev/loop0p{number}").into(),
             length: 64 << 20,
             type_id: Some("0FC63DAF-8483-4772-8E79-3D69D8477DE4".into()),

@@ -71,6 +71,20 @@ pub const NEEDED: &[Needed] = &[
         always: false,
     },
     Needed {
+        program: "lvm",
+        purpose: "reads and grows logical volumes",
+        deb: "lvm2",
+        rpm: "lvm2",
+        always: false,
+    },
+    Needed {
+        program: "dmsetup",
+        purpose: "opens logical volumes of several ranges",
+        deb: "dmsetup",
+        rpm: "device-mapper",
+        always: false,
+    },
+    Needed {
         program: "mkfs.ext4",
         purpose: "makes ext4 from scratch",
         deb: "e2fsprogs",
@@ -112,6 +126,7 @@ pub const NEEDED: &[Needed] = &[
 pub(super) struct Tool {
     program: &'static str,
     arguments: Vec<OsString>,
+    environment: Vec<(&'static str, &'static str)>,
     input: Option<String>,
 }
 
@@ -124,7 +139,7 @@ pub(super) struct Done {
 
 impl Tool {
     pub(super) fn new(program: &'static str) -> Self {
-        Self { program, arguments: Vec::new(), input: None }
+        Self { program, arguments: Vec::new(), environment: Vec::new(), input: None }
     }
 
     pub(super) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
@@ -142,7 +157,12 @@ impl Tool {
         self
     }
 
-    fn line(&self) -> String {
+    pub(super) fn env(mut self, key: &'static str, value: &'static str) -> Self {
+        self.environment.push((key, value));
+        self
+    }
+
+    pub(super) fn line(&self) -> String {
         let mut line = self.program.to_owned();
         for argument in &self.arguments {
             line.push(' ');
@@ -160,6 +180,7 @@ impl Tool {
         let mut child = Command::new(path)
             .args(&self.arguments)
             .env("LC_ALL", "C")
+            .envs(self.environment.iter().copied())
             .stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::reader::{Complaints, Table, did_you_mean, listed, shown, wrong_type};
-use super::{Complaint, RawValue, Spanned};
+use super::{Complaint, DiskSpec, RawValue, Spanned};
 use crate::plan::Arch;
 
 /// The releases that Bakehouse bootstraps itself: the name, and the suite of its archive.
@@ -262,14 +262,20 @@ pub(super) fn check_arch(spec: &ScratchSpec, span: &Range<usize>, complaints: &m
 /// The least that a release's packages fit in, in bytes.
 const LEAST: u64 = 1 << 30;
 
-/// Complains unless the disk has a size that is enough.
-pub(super) fn check_size(
+/// Complains unless the disk is one that can begin blank: of a size, and that enough.
+pub(super) fn check_disk(
     spec: &ScratchSpec,
     span: &Range<usize>,
-    size: Option<u64>,
+    disk: &DiskSpec,
     complaints: &mut Complaints,
 ) {
-    match size {
+    if disk.bake.initialization_rate.is_some() {
+        complaints.push(
+            Complaint::new("a blank volume has nothing that `initialization_rate` could load", span.clone())
+                .help("leave it out of [disk.bake]"),
+        );
+    }
+    match disk.size {
         None => complaints.missing(
             Complaint::new("how large the blank disk is to be is not said", span.clone())
                 .help("add [disk] with size = \"4GiB\", for one"),
@@ -494,5 +500,8 @@ mod tests {
         let small = text.replace("[base]", "[disk]\nsize = \"512MiB\"\n[base]");
         let complaints = parse(&Source { name: "r".into(), text: small }).unwrap_err();
         assert!(complaints[0].message.contains("at least 1GiB"), "{complaints:?}");
+        let loaded = format!("{text}[disk]\nsize = \"4GiB\"\n[disk.bake]\ninitialization_rate = 200\n");
+        let complaints = parse(&Source { name: "r".into(), text: loaded }).unwrap_err();
+        assert!(complaints[0].message.contains("could load"), "{complaints:?}");
     }
 }

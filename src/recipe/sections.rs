@@ -54,7 +54,7 @@ pub(super) fn recipe(entries: &Entries, complaints: &mut Complaints) -> Readable
     if let Some(Spanned { value: BaseSelector::Scratch(spec), span }) =
         base.as_ref().map(|base| &base.selector)
     {
-        scratch::check_size(spec, span, disk.size, complaints);
+        scratch::check_disk(spec, span, &disk, complaints);
     }
     let devices = devices(top.tables("device", complaints), complaints);
     let tags = top.table("tags", complaints).map(|table| separate(table, complaints)).unwrap_or_default();

@@ -13,6 +13,7 @@ use crate::support::images::Image;
 
 mod closing;
 mod layouts;
+mod lvm;
 mod mounts;
 mod parallel;
 pub mod refusals;

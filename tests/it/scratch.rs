@@ -135,7 +135,7 @@ fn a_blank_volume_is_asked_for_and_registered_with_its_boot_mode() {
     bakery.put("boots.toml", boots);
     let plan = bakery.bakehouse(&["bake", "boots.toml", "--dry-run"]).good().out;
     for word in
-        ["from scratch: GPT, ext4 root, filled by", "GRUB for BIOS and UEFI", "1GiB, blank", "uefi-preferred"]
+        ["from scratch: GPT, ext4 root, filled by", "GRUB for BIOS and UEFI", "1GiB, gp3, blank", "uefi-preferred"]
     {
         assert!(plan.contains(word), "{word}: {plan}");
     }

@@ -6,6 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
 /// Half a minute on an idle machine of two processors.
 const DEADLINE: Duration = Duration::from_secs(300);
 
@@ -59,7 +62,9 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
+        // Not SIGKILL, of which QEMU would not hear where `timeout` is the child.
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
         self.child.wait().unwrap();
     }
 }
