@@ -111,8 +111,8 @@ impl Kitchen<'_> {
             self.reporter.warn(&format!("steps will see no disk: {error:#}"));
             Vec::new()
         });
-        let provisioning =
-            Provisioning::new(&sandbox, self.cache, &work, self.stop, self.reporter).with_disk(nodes);
+        let provisioning = Provisioning::new(&sandbox, self.cache, &work, self.stop, self.reporter)
+            .with_disk(crate::provision::Disk { nodes, names: root.names() });
         let result = self.steps_and_checks(&provisioning, plan).await;
         // What provisioning put in place goes before the root is closed, whichever way it ended.
         let tidied = provisioning.finish().await;

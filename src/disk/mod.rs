@@ -256,6 +256,25 @@ impl MountedRoot {
         Ok(std::iter::once(block.node.clone()).chain(partitions).collect())
     }
 
+    /// The names by UUID that udev would give the partitions in use, each with its node. GRUB's and others' tools
+    /// write a UUID only where they find its name.
+    pub fn names(&self) -> Vec<(PathBuf, PathBuf)> {
+        let name = |folder: &str, uuid: &Option<String>, node: &Path| {
+            // It is the disk's word.
+            let plain = |uuid: &&String| !uuid.is_empty() && !uuid.contains('/') && !uuid.starts_with('.');
+            let uuid = uuid.as_ref().filter(plain)?;
+            Some((Path::new("/dev/disk").join(folder).join(uuid), node.to_owned()))
+        };
+        let areas = self.areas().iter();
+        let both = areas.flat_map(|area| {
+            [
+                name("by-uuid", &area.content.uuid, &area.node),
+                name("by-partuuid", &area.part_uuid, &area.node),
+            ]
+        });
+        both.flatten().collect()
+    }
+
     /// Says that every step and check went well.
     pub fn provisioned(self) -> ProvisionedRoot {
         ProvisionedRoot(self)

@@ -29,6 +29,7 @@ use crate::stop::Stop;
 use run::{in_folder, parse_package, program_of, run_of, show};
 
 pub use enter::{entry as inside, has_programs};
+pub use run::Disk;
 
 /// This room's functions that run inside: what [`crate::sandbox::entry`] must be told of.
 pub const BUILTINS: &[Builtin] =
@@ -54,7 +55,7 @@ pub struct Provisioning<'a> {
     work: PathBuf,
     stop: &'a Stop,
     reporter: &'a Reporter,
-    disk: Vec<PathBuf>,
+    disk: Disk,
     state: Mutex<State>,
 }
 
@@ -76,12 +77,12 @@ impl<'a> Provisioning<'a> {
         reporter: &'a Reporter,
     ) -> Self {
         let (caches, work) = (caches.to_owned(), work.to_owned());
-        Self { sandbox, caches, work, stop, reporter, disk: Vec::new(), state: Mutex::default() }
+        Self { sandbox, caches, work, stop, reporter, disk: Disk::default(), state: Mutex::default() }
     }
 
-    /// The nodes of the disk and its partitions, for steps that ask for `devices = "disk"`.
-    pub fn with_disk(mut self, nodes: Vec<PathBuf>) -> Self {
-        self.disk = nodes;
+    /// The bake's own disk, for steps that ask for `devices = "disk"`.
+    pub fn with_disk(mut self, disk: Disk) -> Self {
+        self.disk = disk;
         self
     }
 

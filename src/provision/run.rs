@@ -9,8 +9,17 @@ use crate::plan::MainPackage;
 use crate::provisioner::{STEP_FOLDER, StepPlan, Work};
 use crate::sandbox::{Bind, Limits, Network, Program, Run};
 
-/// How `program` runs as `step` says; `disk` are the nodes of the bake's own disk.
-pub(super) fn run_of(step: &StepPlan, program: Program, binds: &[Bind], disk: &[PathBuf]) -> Result<Run> {
+/// The bake's own disk, for steps that ask for `devices = "disk"`.
+#[derive(Debug, Clone, Default)]
+pub struct Disk {
+    /// The nodes of it and its partitions.
+    pub nodes: Vec<PathBuf>,
+    /// Links to them below /dev, each with its target.
+    pub names: Vec<(PathBuf, PathBuf)>,
+}
+
+/// How `program` runs as `step` says; `disk` is the bake's own.
+pub(super) fn run_of(step: &StepPlan, program: Program, binds: &[Bind], disk: &Disk) -> Result<Run> {
     let mut run = Run::new(program);
     run.env = step.env.clone();
     run.env.entry("SYSTEMD_OFFLINE".to_owned()).or_insert_with(|| "1".to_owned());
@@ -24,7 +33,8 @@ pub(super) fn run_of(step: &StepPlan, program: Program, binds: &[Bind], disk: &[
     run.suppress_sync = step.suppress_sync;
     let rights = step.rights;
     if rights.disk {
-        run.devices = disk.to_vec();
+        run.devices.clone_from(&disk.nodes);
+        run.device_names.clone_from(&disk.names);
     }
     run.mounts = rights.mounts;
     run.limits = Limits { memory: rights.memory, processes: rights.processes, cpu_percent: rights.cpu };

@@ -285,7 +285,10 @@ fn a_version_needs_a_package() {
 fn every_shipped_provisioner_is_right() {
     let library = Library::of(Vec::new());
     let names = library.names();
-    assert_eq!(names, ["ansible", "apt", "dnf", "files", "package", "script"]);
+    assert_eq!(
+        names,
+        ["ansible", "apt", "chef", "dnf", "files", "package", "puppet", "salt", "script", "system"]
+    );
     for name in names {
         let definition = library.find(&name).unwrap_or_else(|error| panic!("{name}: {error:?}"));
         assert_eq!(definition.origin, "shipped");
@@ -335,6 +338,16 @@ fn a_step_on_the_builder_says_what_it_needs_there() {
     let complaints =
         define("summary = \"x\"\n[programs]\na = \"x\"\n[run]\ncommand = [\"true\"]\n").unwrap_err();
     assert!(complaints.contains("[programs] are the builder's"), "{complaints}");
+}
+
+#[test]
+fn the_reference_has_every_parameter_of_the_tools() {
+    let reference = include_str!("../../docs/recipe.md");
+    for name in ["ansible", "chef", "puppet", "salt", "system"] {
+        for param in Library::of(Vec::new()).find(name).unwrap().params.keys() {
+            assert!(reference.contains(&format!("`{param}`")), "{name} {param}");
+        }
+    }
 }
 
 #[test]

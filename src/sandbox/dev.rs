@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mkdirat, mknodat, stat};
 use nix::unistd::symlinkat;
 
-use super::own;
 use super::root::Root;
+use super::{Run, own};
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID};
 
 /// Character devices: name, major, minor (Documentation/admin-guide/devices.txt).
@@ -23,8 +23,8 @@ const LINKS: &[(&str, &str)] = &[
     ("stderr", "/proc/self/fd/2"),
 ];
 
-/// Mounts it. `devices` are nodes of the builder that this run was given besides.
-pub(super) fn mount_dev(root: &mut Root, devices: &[std::path::PathBuf]) -> Result<()> {
+/// Mounts it, with the nodes of the builder that this run was given besides.
+pub(super) fn mount_dev(root: &mut Root, run: &Run) -> Result<()> {
     let options = [(c"mode", c"0755"), (c"size", c"16m"), (c"nr_inodes", c"4096")];
     let dev =
         mount::new_filesystem(c"tmpfs", &options, NOSUID | NOEXEC).context("making a tmpfs for /dev")?;
@@ -38,8 +38,12 @@ pub(super) fn mount_dev(root: &mut Root, devices: &[std::path::PathBuf]) -> Resu
         mkdirat(&dev, name, Mode::from_bits_truncate(0o755))
             .with_context(|| format!("making /dev/{name}"))?;
     }
-    for device in devices {
+    for device in &run.devices {
         builders_node(&dev, device)?;
+    }
+    for (name, device) in &run.device_names {
+        let (folder, name) = place(&dev, name)?;
+        symlinkat(device, &folder, name).with_context(|| format!("linking to {}", device.display()))?;
     }
     root.attach_at("dev", &dev)?;
     root.own.add(dev.as_fd())?;
@@ -64,21 +68,27 @@ fn node(dev: &OwnedFd, name: &Path, kind: SFlag, mode: u32, number: u64) -> Resu
 
 /// A node of the builder at the same path; its folders are made.
 fn builders_node(dev: &OwnedFd, device: &Path) -> Result<()> {
-    let Ok(inside) = device.strip_prefix("/dev") else {
-        bail!("the device {} is not below /dev", device.display());
-    };
-    let (Some(folder), Some(name)) = (inside.parent(), inside.file_name()) else {
-        bail!("{} names no device", device.display());
-    };
     let found = stat(device).with_context(|| format!("looking at the device {}", device.display()))?;
     let kind = SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits());
     if kind != SFlag::S_IFBLK && kind != SFlag::S_IFCHR {
         bail!("{} is not a device", device.display());
     }
+    let (folder, name) = place(dev, device)?;
+    node(&folder, name, kind, 0o600, found.st_rdev)
+}
+
+/// The folder of a path below /dev, made, and its name there.
+fn place<'p>(dev: &OwnedFd, path: &'p Path) -> Result<(OwnedFd, &'p Path)> {
+    let Ok(inside) = path.strip_prefix("/dev") else {
+        bail!("the device {} is not below /dev", path.display());
+    };
+    let (Some(folder), Some(name)) = (inside.parent(), inside.file_name()) else {
+        bail!("{} names no device", path.display());
+    };
     let mut own = own::Own::default();
     own.add(dev.as_fd())?;
     let folder = own
         .folder(dev.as_fd(), folder)?
-        .with_context(|| format!("making the folder of {}", device.display()))?;
-    node(&folder, Path::new(name), kind, 0o600, found.st_rdev)
+        .with_context(|| format!("making the folder of {}", path.display()))?;
+    Ok((folder, Path::new(name)))
 }

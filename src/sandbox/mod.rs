@@ -105,6 +105,8 @@ pub struct Run {
     pub timeout: Option<Duration>,
     /// Device nodes of the builder that are seen inside at the same path (`devices = "disk"`); none by default.
     pub devices: Vec<PathBuf>,
+    /// Links below /dev to such nodes, each with its target: the names that udev gives them.
+    pub device_names: Vec<(PathBuf, PathBuf)>,
     /// Keeps CAP_SYS_ADMIN, so that it may mount. Whoever has it is not held by this sandbox: only where a step asks.
     pub mounts: bool,
     /// Nothing of the image can be changed, only what is in the sandbox's own folders.
@@ -145,6 +147,7 @@ impl Run {
             interactive: false,
             timeout: None,
             devices: Vec::new(),
+            device_names: Vec::new(),
             mounts: false,
             read_only: false,
             limits: Limits::default(),

@@ -87,7 +87,7 @@ fn build(spec: &Spec) -> Result<Root> {
     mount::attach(scratch.as_fd(), sys.as_fd()).context("attaching a tmpfs")?;
 
     let mut root = Root { mount, own: own::Own::default(), scratch };
-    dev::mount_dev(&mut root, &spec.run.devices)?;
+    dev::mount_dev(&mut root, &spec.run)?;
     proc::mount_proc(&root)?;
     proc::mount_sys(&root)?;
     let run = own_tmpfs(&mut root, "run", c"0755")?;

@@ -19,7 +19,7 @@ use std::thread;
 use anyhow::{Context as _, Result, bail};
 
 use super::wire::{self, End, Kind, Request};
-use super::{CLIENT, SOCKET};
+use super::{CLIENT, DOOR};
 
 /// Exit status where nothing could be run.
 const NOT_RUN: i32 = 127;
@@ -40,8 +40,8 @@ pub fn entry() {
 
 fn work(words: Vec<OsString>) -> Result<i32> {
     let request = request(words)?;
-    let mut socket = UnixStream::connect(SOCKET)
-        .with_context(|| format!("connecting to {SOCKET}, which only a step on the builder has"))?;
+    let mut socket = UnixStream::connect(Path::new(DOOR).join("socket"))
+        .with_context(|| format!("connecting by {DOOR}, which only a step on the builder has"))?;
     wire::send_request(&socket, &request).context("asking")?;
     if let Request::Fetch(_) = request {
         socket.shutdown(Shutdown::Write).context("asking")?;

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,8 +35,8 @@ pub(super) use serve::serve;
 /// The builtin that answers inside.
 pub(super) const SERVE: &str = "provision-serve";
 
-/// The socket as the step's program sees it.
-const SOCKET: &str = "/run/bakehouse/socket";
+/// The way in as the step's program sees it: the socket, and the client.
+const DOOR: &str = "/run/bakehouse/door";
 /// What the program runs to run something inside.
 const CLIENT: &str = "bakehouse-inside";
 
@@ -52,7 +52,7 @@ pub(super) async fn run(
     stop.check()?;
     let door = Door::open(folder).with_context(|| format!("opening a way in at {}", folder.display()))?;
     let inside = inside(run, &door)?;
-    let outside = outside(sandbox, run, &door);
+    let outside = outside(run, &door);
     let line = Mutex::new(line);
     let told = |stream: Stream, text: &str| {
         let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,19 +110,18 @@ fn inside(run: &Run, door: &Door) -> Result<Run> {
 }
 
 /// What works on the builder.
-fn outside(sandbox: &Sandbox, run: &Run, door: &Door) -> Run {
+fn outside(run: &Run, door: &Door) -> Run {
     let mut outside = run.clone();
     outside.outside = true;
     outside.cwd = Some(OUTSIDE_OWN.into());
     // The rights are those of what happens in the root; here there are more than these anyhow.
     outside.devices = Vec::new();
+    outside.device_names = Vec::new();
     outside.mounts = false;
-    outside.env.insert("PATH".to_owned(), format!("{OUTSIDE_OWN}/bin:{}", path_of(&run.env)));
+    outside.env.insert("PATH".to_owned(), format!("{DOOR}:{}", path_of(&run.env)));
     outside.env.insert("HOME".to_owned(), format!("{OUTSIDE_OWN}/home"));
     outside.env.insert("TMPDIR".to_owned(), format!("{OUTSIDE_OWN}/tmp"));
-    outside.binds.push(Bind { source: door.socket(), target: SOCKET.into(), writable: true });
-    let client = Path::new(OUTSIDE_OWN).join("bin").join(CLIENT);
-    outside.binds.push(Bind { source: sandbox.helper.clone(), target: client, writable: false });
+    outside.binds.push(Bind { source: door.folder.clone(), target: DOOR.into(), writable: false });
     outside
 }
 
@@ -160,11 +159,9 @@ impl Door {
         // The name of a socket holds 107 bytes at most; this one is short wherever the folder is.
         let name = format!("/proc/self/fd/{}/socket", opened.as_raw_fd());
         let listener = Arc::new(OwnedFd::from(UnixListener::bind(name)?));
+        // The first process of the run is this binary, whatever has become of its file since.
+        symlink("/proc/1/exe", folder.join(CLIENT))?;
         Ok(Self { folder: folder.to_owned(), listener })
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.join("socket")
     }
 
     fn close(self) -> Result<()> {

@@ -14,6 +14,7 @@ mod caches;
 mod layouts;
 mod rpm;
 pub mod small;
+mod system;
 mod vars;
 
 /// Whether bakes of packages can run here.

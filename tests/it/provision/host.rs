@@ -97,7 +97,7 @@ setsid sleep 4713 >/dev/null 2>&1 &
     for number in ["4711", "4712", "4713"] {
         assert_eq!(running(number), 0, "sleep {number}");
     }
-    assert!(!Path::new("/run/bakehouse/socket").exists() && !Path::new("/run/bakehouse/home").exists());
+    assert!(!Path::new("/run/bakehouse/door").exists() && !Path::new("/run/bakehouse/home").exists());
 }
 
 #[test]

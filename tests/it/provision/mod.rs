@@ -21,7 +21,9 @@ mod dnf;
 mod files;
 mod guard;
 mod host;
+mod masterless;
 mod own;
+mod system;
 mod zypper;
 
 /// What every test of this subject needs.
