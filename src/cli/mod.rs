@@ -19,6 +19,7 @@ pub mod deadlines;
 pub mod doctor;
 pub mod enter;
 pub mod gc;
+pub mod iam_policy;
 pub mod images;
 pub mod inputs;
 pub mod local;
@@ -55,6 +56,8 @@ enum Command {
     Bake(Box<bake::Args>),
     /// Make true what a recipe's [publish] says of an image and is not yet: copies, shares, parameters
     Publish(publish::Args),
+    /// Print the least IAM policy with which a builder bakes and publishes a recipe
+    IamPolicy(iam_policy::Args),
     /// Say whether a recipe is good; nothing is asked of a cloud
     Validate(validate::Args),
     /// Show what dead bakes left behind, and with --yes release it
@@ -168,6 +171,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Bake(args) => bake::run(&context, &args),
         Command::Publish(args) => publish::run(&context, &args),
+        Command::IamPolicy(args) => iam_policy::run(&context, &args),
         Command::Validate(args) => validate::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Gc(args) => gc::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),

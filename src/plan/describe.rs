@@ -68,7 +68,7 @@ impl Plan {
                 Some(_) => "close the root; everything is released",
             },
         );
-        if let Some(publish) = &self.publish {
+        if let (Some(publish), None) = (&self.publish, &self.stops.until) {
             match self.place.cloud.as_str() {
                 "local" => row("publish", "left out: the local store publishes nothing"),
                 _ => publish.describe(&mut row),

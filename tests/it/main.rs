@@ -11,6 +11,7 @@ mod disk;
 mod ec2;
 mod enter;
 mod hygiene;
+mod iam;
 mod identity;
 mod local;
 mod manual;

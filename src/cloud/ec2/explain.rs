@@ -248,7 +248,7 @@ impl Trouble {
         let code = self.code.as_deref().unwrap_or_default();
         if self.refused() {
             let tags = match self.operation() {
-                "CreateVolume" | "CreateSnapshot" | "RegisterImage" => {
+                "CreateVolume" | "CreateSnapshot" | "RegisterImage" | "CopyImage" => {
                     " and ec2:CreateTags (tags are set at creation)"
                 }
                 _ => "",

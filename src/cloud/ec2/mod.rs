@@ -67,6 +67,7 @@ mod get_parameters;
 mod given;
 mod head_object;
 mod http;
+mod iam;
 mod inherited;
 mod list_tags_for_resource;
 mod modify_image_attribute;
@@ -87,6 +88,7 @@ mod watch;
 
 pub use connect::{Settings, metadata_endpoint_set, on_instance};
 pub use credentials::Role;
+pub use iam::{Builders, actions, policy};
 
 /// A connection to EC2 in one Region.
 pub struct Ec2 {

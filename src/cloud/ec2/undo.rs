@@ -7,10 +7,12 @@ use anyhow::{Context as _, Result};
 use super::Ec2;
 use super::api::filter;
 use super::capture::BAKE_TAG;
+use super::describe_snapshots::SnapshotSeen;
 use super::disk::TOKEN_TAG;
 use super::explain::Trouble;
 use super::retry::{insist, search};
 use crate::cloud::Orphan;
+use crate::cloud::publish::SOURCE_TAG;
 use crate::error::{Failure, Kind};
 use crate::journal::Thing;
 use crate::plan::BakeId;
@@ -155,8 +157,10 @@ impl Ec2 {
             let token = seen.tags.get(TOKEN_TAG).cloned().unwrap_or_default();
             (id, Thing::Volume { region: region.clone(), token }, seen.tags, seen.created)
         });
-        let snapshots =
-            snapshots.into_iter().filter(|snapshot| !used.contains(snapshot.id.as_str())).map(|one| {
+        let snapshots = snapshots
+            .into_iter()
+            .filter(|one| !used.contains(one.id.as_str()) && !is_copied(one))
+            .map(|one| {
                 let bake = BakeId(one.tags.get(BAKE_TAG).cloned().unwrap_or_default());
                 let thing = Thing::Snapshot { region: region.clone(), volume: one.volume, bake };
                 (one.id, thing, one.tags, one.started.unwrap_or_default())
@@ -176,4 +180,9 @@ impl Ec2 {
         orphans.sort_by(|a, b| a.created.cmp(&b.created));
         Ok(orphans)
     }
+}
+
+/// Whether a snapshot is of a copy that is under way: its image may not name it yet.
+fn is_copied(snapshot: &SnapshotSeen) -> bool {
+    snapshot.tags.contains_key(SOURCE_TAG) && snapshot.seen.state == "pending"
 }

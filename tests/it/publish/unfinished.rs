@@ -11,8 +11,8 @@ use crate::support::standin::{Options, REGION};
 #[track_caller]
 fn unfinished(ran: &Ran, words: &[&str]) -> String {
     assert_eq!(ran.status, Some(13), "{}", ran.told());
-    let image = ran.out.lines().next().unwrap_or_default().rsplit(' ').next().unwrap_or_default().to_owned();
-    assert!(image.starts_with("ami-"), "{}", ran.told());
+    let image = ran.out.split_whitespace().find(|word| word.starts_with("ami-"));
+    let image = image.unwrap_or_else(|| panic!("{}", ran.told())).to_owned();
     assert_eq!(ran.err.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{}", ran.told());
     for word in words.iter().chain(&["is good", "missing:", "because:", "--recipe recipe.toml"]) {
         assert!(ran.err.contains(word), "does not say {word:?}: {}", ran.told());

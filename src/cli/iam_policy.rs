@@ -1,0 +1,72 @@
+//! `bakehouse iam-policy`: the least policy of a builder that bakes a recipe, as JSON. Asks nothing of a cloud.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use super::inputs::RecipeFlags;
+use super::{Context, print};
+use crate::cloud::ec2::{Builders, Settings, policy};
+use crate::error::{Failure, Kind};
+
+/// For which recipe, and for whom.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// The recipe
+    #[arg(value_name = "RECIPE")]
+    pub recipe: PathBuf,
+    /// Its variables and environment
+    #[command(flatten)]
+    pub flags: RecipeFlags,
+    /// The account that bakes: 12 digits [default: any]
+    #[arg(long, value_name = "ACCOUNT")]
+    pub account: Option<String>,
+    /// A builder's instance id; repeatable [default: any instance, as long as it calls for itself]
+    #[arg(long = "instance", value_name = "INSTANCE")]
+    pub instances: Vec<String>,
+}
+
+/// Characters that a managed policy may have, white space left out (IAM's quotas).
+const LONGEST: usize = 6_144;
+
+/// Runs it.
+///
+/// # Errors
+/// [`Kind::Recipe`] where the recipe is not good, [`Kind::Usage`] for what is no account or instance.
+pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
+    let digits = |text: &str, few: fn(&char) -> bool| text.chars().all(|c| few(&c));
+    if let Some(account) = &args.account
+        && !(account.len() == 12 && digits(account, char::is_ascii_digit))
+    {
+        let failure = Failure::new(Kind::Usage, format!("--account {account}: it is no account"));
+        return Err(failure.hint("give its 12 digits").into());
+    }
+    for instance in &args.instances {
+        let good = instance
+            .strip_prefix("i-")
+            .is_some_and(|id| matches!(id.len(), 8 | 17) && digits(id, char::is_ascii_hexdigit));
+        if !good {
+            let failure = Failure::new(Kind::Usage, format!("--instance {instance}: it is no instance's id"));
+            return Err(failure.hint("it is i- and 17 hexadecimal digits").into());
+        }
+    }
+    let recipe = args.flags.read(&args.recipe, Path::new("/var/cache/bakehouse/downloads"))?.recipe;
+    let aws = context.settings.aws.lay_over(Settings::default());
+    let environment = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| std::env::var(name).ok());
+    let builders = Builders {
+        region: aws.region.or(environment.filter(|region| !region.is_empty())),
+        account: args.account.clone(),
+        instances: args.instances.clone(),
+        takes_role: aws.role.is_some(),
+    };
+    let policy = policy(&recipe, &builders);
+    let length = policy.to_string().len();
+    if length > LONGEST {
+        context.reporter.warn(&format!(
+            "the policy has {length} characters, a managed one at most {LONGEST}: make it an inline policy of the role (10,240)"
+        ));
+    }
+    print(&serde_json::to_string_pretty(&policy).context("encoding the policy")?)?;
+    Ok(ExitCode::SUCCESS)
+}

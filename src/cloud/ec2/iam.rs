@@ -1,0 +1,471 @@
+//! The least IAM policy for a recipe: the actions of the calls that its bake makes and no others, on what carries
+//! Bakehouse's tags and on this instance, as far as EC2 knows such conditions. Asks nothing of AWS.
+//!
+//! Which resources and condition keys an action has is from the Service Authorization Reference,
+//! <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html>.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::capture::BAKE_TAG;
+use crate::recipe::template::{Part, Template};
+use crate::recipe::{BaseSelector, RawValue, Recipe, Spanned};
+
+/// Where the bakes are to run; what is not said is any.
+#[derive(Debug, Clone, Default)]
+pub struct Builders {
+    /// The Region.
+    pub region: Option<String>,
+    /// The account's number.
+    pub account: Option<String>,
+    /// The builders, `i-…`.
+    pub instances: Vec<String>,
+    /// Whether the calls are made in a role that the builder takes on: then EC2 does not know which instance calls.
+    pub takes_role: bool,
+}
+
+/// One statement of a policy.
+struct Statement {
+    sid: &'static str,
+    actions: Vec<&'static str>,
+    resources: Vec<String>,
+    /// Operator, key, values.
+    conditions: Vec<(&'static str, String, Vec<String>)>,
+}
+
+impl Statement {
+    fn new(sid: &'static str, actions: &[&'static str], resources: Vec<String>) -> Self {
+        Self { sid, actions: actions.to_vec(), resources, conditions: Vec::new() }
+    }
+
+    fn when(mut self, operator: &'static str, key: &str, values: &[&str]) -> Self {
+        let values = values.iter().map(|value| (*value).to_owned()).collect();
+        self.conditions.push((operator, key.to_owned(), values));
+        self
+    }
+
+    /// On what a bake tagged.
+    fn ours(self) -> Self {
+        self.when("StringLike", &format!("aws:ResourceTag/{BAKE_TAG}"), &["bake-*"])
+    }
+
+    /// Making what is tagged as a bake's from the start.
+    fn tagged(self) -> Self {
+        self.when("StringLike", &format!("aws:RequestTag/{BAKE_TAG}"), &["bake-*"])
+    }
+
+    fn document(&self) -> Value {
+        let mut document = json!({
+            "Sid": self.sid, "Effect": "Allow", "Action": self.actions, "Resource": self.resources,
+        });
+        let mut conditions: BTreeMap<&str, BTreeMap<&str, &Vec<String>>> = BTreeMap::new();
+        for (operator, key, values) in &self.conditions {
+            conditions.entry(operator).or_default().insert(key, values);
+        }
+        if let (Some(fields), false) = (document.as_object_mut(), conditions.is_empty()) {
+            fields.insert("Condition".to_owned(), json!(conditions));
+        }
+        document
+    }
+}
+
+/// The policy of a builder that bakes and publishes this recipe, undoes what fails, and runs `gc`.
+pub fn policy(recipe: &Recipe, builders: &Builders) -> Value {
+    let names = Names { builders };
+    let mut statements = bake(recipe, &names);
+    statements.extend(publish(recipe, &names));
+    statements.extend(sources(recipe, &names));
+    let statements: Vec<_> = statements.iter().map(Statement::document).collect();
+    json!({"Version": "2012-10-17", "Statement": statements})
+}
+
+/// ARNs.
+struct Names<'a> {
+    builders: &'a Builders,
+}
+
+impl Names<'_> {
+    fn home(&self) -> &str {
+        self.builders.region.as_deref().unwrap_or("*")
+    }
+
+    fn account(&self) -> &str {
+        self.builders.account.as_deref().unwrap_or("*")
+    }
+
+    fn arn(&self, service: &str, region: &str, account: &str, rest: &str) -> String {
+        let partition = match region {
+            region if region.starts_with("cn-") => "aws-cn",
+            region if region.starts_with("us-gov-") => "aws-us-gov",
+            "*" => "*",
+            _ => "aws",
+        };
+        format!("arn:{partition}:{service}:{region}:{account}:{rest}")
+    }
+
+    /// Images and snapshots are named without an account.
+    fn all(&self, regions: &[&str], kind: &str) -> Vec<String> {
+        regions.iter().map(|region| self.arn("ec2", region, "", &format!("{kind}/*"))).collect()
+    }
+
+    fn volumes(&self) -> Vec<String> {
+        vec![self.arn("ec2", self.home(), self.account(), "volume/*")]
+    }
+
+    fn instances(&self) -> Vec<String> {
+        let named = self.builders.instances.iter().map(String::as_str);
+        let ids: Vec<_> = if self.builders.instances.is_empty() { vec!["*"] } else { named.collect() };
+        let arn = |id: &str| self.arn("ec2", self.home(), self.account(), &format!("instance/{id}"));
+        ids.into_iter().map(arn).collect()
+    }
+
+    /// Parameters are named without the slash that their names begin with.
+    fn parameters(&self, regions: &[&str], names: &[String]) -> Vec<String> {
+        let mut arns = Vec::new();
+        for region in regions {
+            for name in names {
+                let account = if name.starts_with("/aws/") { "" } else { self.account() };
+                let rest = format!("parameter/{}", name.trim_start_matches('/'));
+                arns.push(self.arn("ssm", region, account, &rest));
+            }
+        }
+        arns
+    }
+}
+
+/// The Regions of copies, the builder's own aside.
+fn elsewhere<'a>(recipe: &'a Recipe, names: &Names<'_>) -> Vec<&'a str> {
+    let copies = recipe.publish.iter().flat_map(|publish| &publish.targets.copies);
+    copies.map(|copy| copy.region.as_str()).filter(|region| *region != names.home()).collect()
+}
+
+fn bake(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {
+    let home = names.home();
+    let far = elsewhere(recipe, names);
+    let everywhere: Vec<&str> = std::iter::once(home).chain(far.iter().copied()).collect();
+    let base = &recipe.base.value;
+    let mut looks = vec!["ec2:DescribeImages", "ec2:DescribeSnapshots", "ec2:DescribeVolumes"];
+    if matches!(base, BaseSelector::Ami(_) | BaseSelector::Query(_) | BaseSelector::Parameter(_)) {
+        looks.push("ec2:DescribeImageAttribute");
+    }
+    let share = recipe.publish.as_ref().map(|publish| &publish.targets.share);
+    if share.is_some_and(|share| share.is_any()) {
+        looks.push("ec2:DescribeImageAttribute");
+        if share.is_some_and(|share| share.snapshots && (share.everybody || !share.accounts.is_empty())) {
+            looks.push("ec2:DescribeSnapshotAttribute");
+        }
+    }
+    if !far.is_empty() {
+        looks.push("ec2:DescribeRegions");
+    }
+    looks.sort_unstable();
+    looks.dedup();
+    let mut look = Statement::new("Look", &looks, vec!["*".to_owned()]);
+    if home != "*" {
+        look = look.when("StringEquals", "aws:RequestedRegion", &everywhere);
+    }
+
+    let snapshots = || names.all(&[home], "snapshot");
+    let images = || names.all(&[home], "image");
+    let attach = ["ec2:AttachVolume", "ec2:DetachVolume"];
+    let mut here = Statement::new("AttachToTheBuilder", &attach, names.instances());
+    if !names.builders.takes_role {
+        // Known only of calls with an instance's own credentials.
+        let instances = names.instances();
+        let instances: Vec<&str> = instances.iter().map(String::as_str).collect();
+        here = here.when("ArnLike", "ec2:SourceInstanceARN", &instances);
+    }
+    let mut makers = vec!["CreateSnapshot", "CreateVolume", "RegisterImage"];
+    if !far.is_empty() {
+        makers.push("CopyImage");
+    }
+    let mut taggable = names.volumes();
+    taggable.extend(names.all(&everywhere, "snapshot"));
+    taggable.extend(names.all(&everywhere, "image"));
+    let mut statements = vec![
+        look,
+        Statement::new("TagAtCreation", &["ec2:CreateTags"], taggable).when(
+            "StringEquals",
+            "ec2:CreateAction",
+            &makers,
+        ),
+        Statement::new("MakeVolume", &["ec2:CreateVolume"], names.volumes()).tagged(),
+        here,
+        Statement::new(
+            "OwnVolumes",
+            &["ec2:AttachVolume", "ec2:CreateSnapshot", "ec2:DeleteVolume", "ec2:DetachVolume"],
+            names.volumes(),
+        )
+        .ours(),
+        Statement::new("MakeSnapshot", &["ec2:CreateSnapshot"], snapshots()).tagged(),
+        Statement::new("MakeImage", &["ec2:RegisterImage"], images()).tagged(),
+        Statement::new("UndoSnapshot", &["ec2:DeleteSnapshot"], snapshots()).ours(),
+        Statement::new("UndoImage", &["ec2:DeregisterImage"], names.all(&everywhere, "image")).ours(),
+    ];
+    // Of the base, which is anybody's, and of the base's further volumes.
+    let mut from = vec!["ec2:RegisterImage"];
+    if !matches!(base, BaseSelector::Scratch(_)) {
+        from.push("ec2:CreateVolume");
+    }
+    from.sort_unstable();
+    statements.push(Statement::new("FromSnapshots", &from, snapshots()));
+    if let BaseSelector::Parameter(name) = base {
+        let arn = match name.strip_prefix("arn:") {
+            Some(_) => vec![name.clone()],
+            // Behind a colon stands a version or a label.
+            None => names.parameters(&[home], &[name.split(':').next().unwrap_or_default().to_owned()]),
+        };
+        statements.push(Statement::new("BaseByParameter", &["ssm:GetParameter"], arn));
+    }
+    statements
+}
+
+fn publish(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {
+    let Some(publish) = &recipe.publish else { return Vec::new() };
+    let home = names.home();
+    let far = elsewhere(recipe, names);
+    let everywhere: Vec<&str> = std::iter::once(home).chain(far.iter().copied()).collect();
+    let mut statements = Vec::new();
+    if !far.is_empty() {
+        statements.push(Statement::new("Copy", &["ec2:CopyImage"], names.all(&far, "image")).tagged());
+        statements.push(Statement::new("CopySnapshots", &["ec2:CopyImage"], names.all(&far, "snapshot")));
+        statements.push(Statement::new("CopyFrom", &["ec2:CopyImage"], names.all(&[home], "image")).ours());
+    }
+    let targets = &publish.targets;
+    let mut images = Vec::new();
+    if targets.deprecate_after.is_some() {
+        images.push("ec2:EnableImageDeprecation");
+    }
+    if targets.protection.is_some() {
+        images.push("ec2:EnableImageDeregistrationProtection");
+    }
+    if targets.share.is_any() {
+        images.push("ec2:ModifyImageAttribute");
+    }
+    if !images.is_empty() {
+        statements.push(Statement::new("PublishImages", &images, names.all(&everywhere, "image")).ours());
+    }
+    let share = &targets.share;
+    if share.snapshots && (share.everybody || !share.accounts.is_empty()) {
+        let snapshots = names.all(&everywhere, "snapshot");
+        statements.push(Statement::new("ShareSnapshots", &["ec2:ModifySnapshotAttribute"], snapshots).ours());
+    }
+    if !publish.parameters.is_empty() {
+        let parameters: Vec<String> = publish.parameters.iter().map(|name| any_word(&name.value)).collect();
+        statements.push(Statement::new(
+            "Parameters",
+            &["ssm:AddTagsToResource", "ssm:GetParameter", "ssm:ListTagsForResource", "ssm:PutParameter"],
+            names.parameters(&everywhere, &parameters),
+        ));
+    }
+    statements.extend(keys(recipe, names));
+    statements
+}
+
+/// EBS uses the keys of copies in the builder's name (the EBS encryption guide's list of permissions); no call of
+/// KMS is made by Bakehouse itself.
+fn keys(recipe: &Recipe, names: &Names<'_>) -> Option<Statement> {
+    let copies = recipe.publish.iter().flat_map(|publish| &publish.targets.copies);
+    let mut arns = BTreeSet::new();
+    let mut aliases = BTreeSet::new();
+    let mut services = BTreeSet::new();
+    for copy in copies {
+        let Some(key) = &copy.kms_key else { continue };
+        services.insert(format!("ec2.{}.amazonaws.com", copy.region));
+        let name = key.rsplit_once(':').map_or(key.as_str(), |(_, name)| name);
+        let id = name.strip_prefix("key/").unwrap_or(name);
+        // A policy names keys by their ids alone; an alias is a condition.
+        if name.starts_with("alias/") {
+            aliases.insert(name.to_owned());
+            arns.insert(names.arn("kms", &copy.region, names.account(), "key/*"));
+        } else {
+            arns.insert(names.arn("kms", &copy.region, names.account(), &format!("key/{id}")));
+        }
+    }
+    if arns.is_empty() {
+        return None;
+    }
+    let actions = [
+        "kms:CreateGrant",
+        "kms:Decrypt",
+        "kms:DescribeKey",
+        "kms:GenerateDataKeyWithoutPlaintext",
+        "kms:ReEncryptFrom",
+        "kms:ReEncryptTo",
+    ];
+    let all_named = arns.iter().all(|arn| arn.ends_with("key/*"));
+    let services: Vec<&str> = services.iter().map(String::as_str).collect();
+    let mut statement = Statement::new("KeysOfCopies", &actions, arns.into_iter().collect()).when(
+        "StringEquals",
+        "kms:ViaService",
+        &services,
+    );
+    if all_named {
+        let aliases: Vec<&str> = aliases.iter().map(String::as_str).collect();
+        statement = statement.when("ForAnyValue:StringEquals", "kms:ResourceAliases", &aliases);
+    }
+    Some(statement)
+}
+
+/// What steps fetch from S3 with the builder's credentials.
+fn sources(recipe: &Recipe, names: &Names<'_>) -> Option<Statement> {
+    let mut found = BTreeSet::new();
+    for value in recipe.steps.iter().chain(&recipe.checks).flat_map(|step| step.params.values()) {
+        addresses(value, &mut found);
+    }
+    if found.is_empty() {
+        return None;
+    }
+    let versions = found.iter().any(|address| address.contains("versionId="));
+    let mut actions = vec!["s3:GetObject"];
+    actions.extend(versions.then_some("s3:GetObjectVersion"));
+    let partition = names.arn("s3", names.home(), "", "").split(':').nth(1).unwrap_or("aws").to_owned();
+    let arns = found.iter().map(|address| {
+        let end = address.find(['#', '?']).unwrap_or(address.len());
+        format!("arn:{partition}:s3:::{}", address.get(..end).unwrap_or(address))
+    });
+    Some(Statement::new("Sources", &actions, arns.collect()))
+}
+
+fn addresses(value: &Spanned<RawValue>, found: &mut BTreeSet<String>) {
+    match &value.value {
+        RawValue::String(text) => {
+            found.extend(text.strip_prefix("s3://").map(str::to_owned));
+        }
+        RawValue::Array(items) => items.iter().for_each(|item| addresses(item, found)),
+        RawValue::Table(entries) => entries.iter().for_each(|(_, item)| addresses(item, found)),
+        _ => {}
+    }
+}
+
+/// A template with each of its words as `*`.
+fn any_word(template: &str) -> String {
+    let parts = Template::parse(template).map(|template| template.parts).unwrap_or_default();
+    let texts = parts.into_iter().map(|part| match part {
+        Part::Literal(text) => text,
+        Part::Placeholder(_) => "*".to_owned(),
+    });
+    texts.collect()
+}
+
+/// The actions that a policy allows.
+pub fn actions(policy: &Value) -> BTreeSet<String> {
+    let statements = policy.get("Statement").and_then(Value::as_array).into_iter().flatten();
+    let actions = statements.filter_map(|statement| statement.get("Action")?.as_array()).flatten();
+    actions.filter_map(|action| action.as_str().map(str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::{Source, parse};
+
+    fn of(text: &str, builders: &Builders) -> Value {
+        let source = Source { name: "web.toml".into(), text: text.to_owned() };
+        policy(&parse(&source).unwrap(), builders)
+    }
+
+    fn statement<'a>(policy: &'a Value, sid: &str) -> &'a Value {
+        let all = policy["Statement"].as_array().unwrap();
+        all.iter().find(|one| one["Sid"] == sid).unwrap_or_else(|| panic!("{sid}: {policy:#}"))
+    }
+
+    const PLAIN: &str = "[image]\nname = \"web-{time}\"\n[base]\nname = \"debian-*\"\n";
+
+    fn builders() -> Builders {
+        Builders {
+            region: Some("eu-west-1".into()),
+            account: Some("123456789012".into()),
+            instances: vec!["i-0b1d0c2e3f4a56789".into()],
+            takes_role: false,
+        }
+    }
+
+    #[test]
+    fn a_plain_recipe_asks_for_little() {
+        let policy = of(PLAIN, &builders());
+        let all = actions(&policy);
+        for action in ["ec2:CopyImage", "ec2:ModifyImageAttribute", "ssm:PutParameter", "ec2:RunInstances"] {
+            assert!(!all.contains(action), "{action}");
+        }
+        assert!(all.contains("ec2:DescribeImageAttribute"), "the base's UEFI variables");
+        let here = statement(&policy, "AttachToTheBuilder");
+        let arn = json!(["arn:aws:ec2:eu-west-1:123456789012:instance/i-0b1d0c2e3f4a56789"]);
+        assert_eq!(here["Resource"], arn);
+        assert_eq!(here["Condition"]["ArnLike"]["ec2:SourceInstanceARN"], arn);
+        for (sid, key) in [
+            ("MakeVolume", "aws:RequestTag/bakehouse:bake"),
+            ("MakeSnapshot", "aws:RequestTag/bakehouse:bake"),
+            ("MakeImage", "aws:RequestTag/bakehouse:bake"),
+            ("OwnVolumes", "aws:ResourceTag/bakehouse:bake"),
+            ("UndoSnapshot", "aws:ResourceTag/bakehouse:bake"),
+            ("UndoImage", "aws:ResourceTag/bakehouse:bake"),
+        ] {
+            assert_eq!(statement(&policy, sid)["Condition"]["StringLike"][key], json!(["bake-*"]), "{sid}");
+        }
+        let text = policy.to_string();
+        assert_eq!(text.matches("\"*\"").count(), 1, "Describe calls alone are of everything: {policy:#}");
+        // A managed policy has at most 6,144 characters.
+        assert!(text.len() < 6_144, "{}", text.len());
+        let role = of(PLAIN, &Builders { takes_role: true, ..builders() });
+        assert_eq!(statement(&role, "AttachToTheBuilder")["Condition"], Value::Null);
+    }
+
+    #[test]
+    fn what_is_not_known_is_any() {
+        let policy = of(PLAIN, &Builders::default());
+        assert_eq!(statement(&policy, "MakeImage")["Resource"], json!(["arn:*:ec2:*::image/*"]));
+        assert_eq!(statement(&policy, "Look")["Condition"], Value::Null);
+    }
+
+    #[test]
+    fn parameters_keys_and_sources_are_named() {
+        let text = r#"
+[image]
+name = "web-{time}"
+[base]
+parameter = "/aws/service/debian/release/12/latest/amd64"
+[[step]]
+use = "files"
+copy = [{ from = "s3://releases/web/1.4.tar.gz?versionId=abc#sha256=0", to = "/srv" }]
+[publish]
+regions = ["us-east-1", "eu-west-1"]
+accounts = ["210987654321"]
+parameters = ["/images/web/{arch}/latest"]
+[[publish.copy]]
+region = "eu-central-1"
+kms_key = "alias/images"
+"#;
+        let policy = of(text, &builders());
+        assert_eq!(
+            statement(&policy, "BaseByParameter")["Resource"],
+            json!(["arn:aws:ssm:eu-west-1::parameter/aws/service/debian/release/12/latest/amd64"])
+        );
+        assert_eq!(
+            statement(&policy, "Parameters")["Resource"],
+            json!([
+                "arn:aws:ssm:eu-west-1:123456789012:parameter/images/web/*/latest",
+                "arn:aws:ssm:us-east-1:123456789012:parameter/images/web/*/latest",
+                "arn:aws:ssm:eu-central-1:123456789012:parameter/images/web/*/latest"
+            ])
+        );
+        assert_eq!(
+            statement(&policy, "Copy")["Resource"],
+            json!(["arn:aws:ec2:us-east-1::image/*", "arn:aws:ec2:eu-central-1::image/*"])
+        );
+        let keys = statement(&policy, "KeysOfCopies");
+        assert_eq!(keys["Resource"], json!(["arn:aws:kms:eu-central-1:123456789012:key/*"]));
+        assert_eq!(
+            keys["Condition"]["StringEquals"]["kms:ViaService"],
+            json!(["ec2.eu-central-1.amazonaws.com"])
+        );
+        assert_eq!(
+            keys["Condition"]["ForAnyValue:StringEquals"]["kms:ResourceAliases"],
+            json!(["alias/images"])
+        );
+        let sources = statement(&policy, "Sources");
+        assert_eq!(sources["Resource"], json!(["arn:aws:s3:::releases/web/1.4.tar.gz"]));
+        assert_eq!(sources["Action"], json!(["s3:GetObject", "s3:GetObjectVersion"]));
+    }
+}

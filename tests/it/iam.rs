@@ -1,0 +1,142 @@
+//! `bakehouse iam-policy`: the calls that bakes make and the actions that the policy allows are the same set, and the
+//! policy's conditions hold for what is sent.
+
+use std::collections::BTreeSet;
+
+use bakehouse::cloud::ec2::actions;
+use serde_json::{Value, json};
+
+use crate::bake_ec2::{Builder, RECIPE};
+use crate::publish::everything;
+use crate::support::standin::{ACCOUNT, INSTANCE, Options, REGION};
+
+/// What calls need to be allowed: their own actions, and those that tagging at creation takes.
+fn needed(requests: &[Value]) -> BTreeSet<String> {
+    let mut needed = BTreeSet::new();
+    for request in requests.iter().filter(|each| each["service"] != "imds") {
+        let (service, action) = (request["service"].as_str().unwrap(), request["action"].as_str().unwrap());
+        needed.insert(format!("{service}:{action}"));
+        let params = request["params"].as_object().unwrap();
+        if params.keys().any(|key| key.starts_with("TagSpecification")) {
+            needed.insert("ec2:CreateTags".to_owned());
+        }
+        if params.contains_key("Tags") {
+            needed.insert("ssm:AddTagsToResource".to_owned());
+        }
+    }
+    needed
+}
+
+/// A request's tags by resource type.
+fn tags_of(request: &Value, kind: &str) -> Vec<(String, String)> {
+    let params = request["params"].as_object().unwrap();
+    let text = |key: &str| params.get(key).and_then(Value::as_str).map(str::to_owned);
+    let mut tags = Vec::new();
+    for number in 1.. {
+        let specification = format!("TagSpecification.{number}");
+        let Some(found) = text(&format!("{specification}.ResourceType")) else { break };
+        for tag in 1.. {
+            let Some(key) = text(&format!("{specification}.Tag.{tag}.Key")) else { break };
+            if found == kind {
+                tags.push((key, text(&format!("{specification}.Tag.{tag}.Value")).unwrap_or_default()));
+            }
+        }
+    }
+    tags
+}
+
+/// Asserts that what is made has the tag that the policy asks for, and that what is named is in its Regions.
+fn meets_conditions(policy: &Value, requests: &[Value]) {
+    let made = [
+        ("CreateVolume", "volume"),
+        ("CreateSnapshot", "snapshot"),
+        ("RegisterImage", "image"),
+        ("CopyImage", "image"),
+        ("CopyImage", "snapshot"),
+    ];
+    let look = policy["Statement"].as_array().unwrap().iter().find(|one| one["Sid"] == "Look").unwrap();
+    let regions = look["Condition"]["StringEquals"]["aws:RequestedRegion"].as_array().unwrap();
+    for request in requests.iter().filter(|each| each["service"] != "imds") {
+        assert!(regions.contains(&request["region"]), "{request:#}");
+        for (_, kind) in made.iter().filter(|(action, _)| request["action"] == *action) {
+            let tags = tags_of(request, kind);
+            let bake = tags.iter().find(|(key, _)| key == "bakehouse:bake");
+            assert!(bake.is_some_and(|(_, value)| value.starts_with("bake-")), "{kind}: {request:#}");
+        }
+        if ["AttachVolume", "DetachVolume"].contains(&request["action"].as_str().unwrap()) {
+            assert_eq!(request["params"]["InstanceId"], INSTANCE);
+        }
+    }
+}
+
+fn policy_of(builder: &Builder) -> Value {
+    let arguments =
+        ["iam-policy", "recipe.toml", "--region", REGION, "--account", ACCOUNT, "--instance", INSTANCE];
+    let before = builder.standin.requests().len();
+    let policy = builder.bakery.bakehouse(&arguments).json();
+    assert_eq!(builder.standin.requests().len(), before, "nothing is asked");
+    policy
+}
+
+/// Bakes well, with a registration that is refused (the snapshot goes), and with an image that fails (it is
+/// deregistered), each twice so that names and parameters are met that are there already.
+fn bakes(builder: &Builder, unique: &str) {
+    let Builder { standin, bakery, .. } = builder;
+    let bake = |name: &str| bakery.bakehouse(&["bake", "recipe.toml", "--name", name]);
+    for name in [format!("{unique}-1"), format!("{unique}-2")] {
+        bake(&name).good();
+    }
+    for (name, kind) in [("refused", "quota"), ("failed", "error-state")] {
+        standin.fault(json!({"action": "RegisterImage", "kind": kind, "times": 0}));
+        let ran = bake(&format!("{unique}-{name}"));
+        assert!(ran.status.is_some_and(|status| status != 0), "{}", ran.told());
+        standin.clear_faults();
+    }
+    bakery.bakehouse(&["gc", "--all", "--yes"]).good();
+    bakery.assert_nothing_left();
+}
+
+#[test]
+fn the_policy_and_the_calls_of_bakes_are_the_same_set() {
+    let Some(builder) = Builder::start(&Options::default(), json!({"boot_mode": "uefi-preferred"})) else {
+        return;
+    };
+    let Builder { standin, bakery, ami, snapshot, .. } = &builder;
+    standin.parameter("/bases/small", ami);
+    let on = |base: &str| RECIPE.replace("name = \"base-*\"\nowner = \"self\"", base);
+    let recipes = [
+        ("plain", RECIPE.to_owned()),
+        ("by id", on(&format!("ami = {ami:?}"))),
+        ("by parameter", on("parameter = \"/bases/small\"")),
+        ("of a snapshot", on(&format!("snapshot = {snapshot:?}"))),
+        ("published", everything()),
+        ("deprecated here alone", format!("{RECIPE}\n[publish]\ndeprecate_after = \"90d\"\n")),
+        (
+            "shared without snapshots",
+            format!("{RECIPE}\n[publish]\naccounts = [\"210987654321\"]\nsnapshots = false\n"),
+        ),
+    ];
+    for (what, recipe) in recipes {
+        bakery.put("recipe.toml", recipe);
+        let policy = policy_of(&builder);
+        standin.clear_requests();
+        bakes(&builder, what);
+        let requests = standin.requests();
+        let allowed: BTreeSet<String> =
+            actions(&policy).into_iter().filter(|action| !action.starts_with("kms:")).collect();
+        assert_eq!(needed(&requests), allowed, "{what}: {policy:#}");
+        meets_conditions(&policy, &requests);
+    }
+}
+
+#[test]
+fn what_is_no_account_or_instance_is_refused() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let policy = |more: &[&str]| builder.bakery.bakehouse(&[&["iam-policy", "recipe.toml"], more].concat());
+    policy(&["--account", "mine"]).refused(2, &["--account mine"]);
+    policy(&["--instance", "web-1"]).refused(2, &["--instance web-1"]);
+    let any = policy(&[]).json();
+    assert!(any.to_string().contains("arn:*:ec2:*"), "{any:#}");
+    let role = policy(&["--assume-role", "arn:aws:iam::123456789012:role/baker"]).json();
+    assert!(!role.to_string().contains("SourceInstanceARN"), "{role:#}");
+}
