@@ -79,12 +79,13 @@ fn policy_of(builder: &Builder) -> Value {
 }
 
 /// Bakes well, with a registration that is refused (the snapshot goes), and with an image that fails (it is
-/// deregistered), each twice so that names and parameters are met that are there already.
+/// deregistered). What is published is so twice: the second time parameters are there already.
 fn bakes(builder: &Builder, unique: &str) {
     let Builder { standin, bakery, .. } = builder;
     let bake = |name: &str| bakery.bakehouse(&["bake", "recipe.toml", "--name", name]);
-    for name in [format!("{unique}-1"), format!("{unique}-2")] {
-        bake(&name).good();
+    let times = if unique == "published" { 2 } else { 1 };
+    for time in 0..times {
+        bake(&format!("{unique}-{time}")).good();
     }
     for (name, kind) in [("refused", "quota"), ("failed", "error-state")] {
         standin.fault(json!({"action": "RegisterImage", "kind": kind, "times": 0}));
@@ -101,14 +102,18 @@ fn the_policy_and_the_calls_of_bakes_are_the_same_set() {
     let Some(builder) = Builder::start(&Options::default(), json!({"boot_mode": "uefi-preferred"})) else {
         return;
     };
-    let Builder { standin, bakery, ami, snapshot, .. } = &builder;
+    let Builder { standin, bakery, ami, snapshot, disk } = &builder;
     standin.parameter("/bases/small", ami);
+    let given = standin.volume(disk.path(), json!({}))["volume_id"].as_str().unwrap().to_owned();
+    let (head, rest) = RECIPE.split_once("[disk]").unwrap();
+    let in_place = format!("{head}{}", &rest[rest.find("[[step]]").unwrap()..]);
     let on = |base: &str| RECIPE.replace("name = \"base-*\"\nowner = \"self\"", base);
     let recipes = [
         ("plain", RECIPE.to_owned()),
         ("by id", on(&format!("ami = {ami:?}"))),
         ("by parameter", on("parameter = \"/bases/small\"")),
         ("of a snapshot", on(&format!("snapshot = {snapshot:?}"))),
+        ("in place", in_place.replace("name = \"base-*\"\nowner = \"self\"", &format!("volume = {given:?}"))),
         ("published", everything()),
         ("deprecated here alone", format!("{RECIPE}\n[publish]\ndeprecate_after = \"90d\"\n")),
         (

@@ -176,7 +176,11 @@ fn bake(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {
         let instances: Vec<&str> = instances.iter().map(String::as_str).collect();
         here = here.when("ArnLike", "ec2:SourceInstanceARN", &instances);
     }
-    let mut makers = vec!["CreateSnapshot", "CreateVolume", "RegisterImage"];
+    let given = matches!(base, BaseSelector::Volume { .. } | BaseSelector::Device { .. });
+    let mut makers = vec!["CreateSnapshot", "RegisterImage"];
+    if !given {
+        makers.push("CreateVolume");
+    }
     if !far.is_empty() {
         makers.push("CopyImage");
     }
@@ -190,22 +194,34 @@ fn bake(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {
             "ec2:CreateAction",
             &makers,
         ),
-        Statement::new("MakeVolume", &["ec2:CreateVolume"], names.volumes()).tagged(),
-        here,
-        Statement::new(
-            "OwnVolumes",
-            &["ec2:AttachVolume", "ec2:CreateSnapshot", "ec2:DeleteVolume", "ec2:DetachVolume"],
-            names.volumes(),
-        )
-        .ours(),
         Statement::new("MakeSnapshot", &["ec2:CreateSnapshot"], snapshots()).tagged(),
         Statement::new("MakeImage", &["ec2:RegisterImage"], images()).tagged(),
         Statement::new("UndoSnapshot", &["ec2:DeleteSnapshot"], snapshots()).ours(),
         Statement::new("UndoImage", &["ec2:DeregisterImage"], names.all(&everywhere, "image")).ours(),
     ];
+    match base {
+        // A volume of the user's, which has no tag of ours and is never deleted.
+        BaseSelector::Volume { id, .. } => {
+            let volume = names.arn("ec2", home, names.account(), &format!("volume/{id}"));
+            let actions = ["ec2:AttachVolume", "ec2:CreateSnapshot", "ec2:DetachVolume"];
+            statements.extend([here, Statement::new("GivenVolume", &actions, vec![volume])]);
+        }
+        // It is attached already; which volume it is, the device tells.
+        BaseSelector::Device { .. } => {
+            statements.push(Statement::new("GivenVolume", &["ec2:CreateSnapshot"], names.volumes()));
+        }
+        _ => {
+            let actions = ["ec2:AttachVolume", "ec2:CreateSnapshot", "ec2:DeleteVolume", "ec2:DetachVolume"];
+            statements.extend([
+                Statement::new("MakeVolume", &["ec2:CreateVolume"], names.volumes()).tagged(),
+                here,
+                Statement::new("OwnVolumes", &actions, names.volumes()).ours(),
+            ]);
+        }
+    }
     // Of the base, which is anybody's, and of the base's further volumes.
     let mut from = vec!["ec2:RegisterImage"];
-    if !matches!(base, BaseSelector::Scratch(_)) {
+    if !given && !matches!(base, BaseSelector::Scratch(_)) {
         from.push("ec2:CreateVolume");
     }
     from.sort_unstable();
@@ -410,6 +426,22 @@ mod tests {
         assert!(text.len() < 6_144, "{}", text.len());
         let role = of(PLAIN, &Builders { takes_role: true, ..builders() });
         assert_eq!(statement(&role, "AttachToTheBuilder")["Condition"], Value::Null);
+    }
+
+    #[test]
+    fn a_disk_of_the_users_is_neither_made_nor_deleted() {
+        let head = "[image]\nname = \"web-{time}\"\n[base]\n";
+        let policy = of(&format!("{head}volume = \"vol-0abc1234def567890\"\n"), &builders());
+        let volume = json!(["arn:aws:ec2:eu-west-1:123456789012:volume/vol-0abc1234def567890"]);
+        assert_eq!(statement(&policy, "GivenVolume")["Resource"], volume);
+        let device = of(&format!("{head}device = \"/dev/nvme1n1\"\n"), &builders());
+        assert_eq!(statement(&device, "GivenVolume")["Action"], json!(["ec2:CreateSnapshot"]));
+        assert!(!actions(&device).contains("ec2:AttachVolume"));
+        for policy in [policy, device] {
+            for action in ["ec2:CreateVolume", "ec2:DeleteVolume"] {
+                assert!(!policy.to_string().contains(action), "{action}: {policy:#}");
+            }
+        }
     }
 
     #[test]
