@@ -350,7 +350,16 @@ fn addresses(value: &Spanned<RawValue>, found: &mut BTreeSet<String>) {
             found.extend(text.strip_prefix("s3://").map(str::to_owned));
         }
         RawValue::Array(items) => items.iter().for_each(|item| addresses(item, found)),
-        RawValue::Table(entries) => entries.iter().for_each(|(_, item)| addresses(item, found)),
+        RawValue::Table(entries) => {
+            let of =
+                |key: &str| entries.iter().find(|(name, _)| name.value == key).map(|(_, item)| &item.value);
+            match (of("s3"), of("version")) {
+                (Some(RawValue::String(text)), Some(_)) => {
+                    found.extend(text.strip_prefix("s3://").map(|address| format!("{address}?versionId=")));
+                }
+                _ => entries.iter().for_each(|(_, item)| addresses(item, found)),
+            }
+        }
         _ => {}
     }
 }
@@ -460,7 +469,10 @@ name = "web-{time}"
 parameter = "/aws/service/debian/release/12/latest/amd64"
 [[step]]
 use = "files"
-copy = [{ from = "s3://releases/web/1.4.tar.gz?versionId=abc#sha256=0", to = "/srv" }]
+copy = [
+    { from = { s3 = "s3://releases/web/1.4.tar.gz", version = "abc" }, to = "/srv" },
+    { from = "s3://releases/other#sha256=0", to = "/srv" },
+]
 [publish]
 regions = ["us-east-1", "eu-west-1"]
 accounts = ["210987654321"]
@@ -497,7 +509,10 @@ kms_key = "alias/images"
             json!(["alias/images"])
         );
         let sources = statement(&policy, "Sources");
-        assert_eq!(sources["Resource"], json!(["arn:aws:s3:::releases/web/1.4.tar.gz"]));
+        assert_eq!(
+            sources["Resource"],
+            json!(["arn:aws:s3:::releases/other", "arn:aws:s3:::releases/web/1.4.tar.gz"])
+        );
         assert_eq!(sources["Action"], json!(["s3:GetObject", "s3:GetObjectVersion"]));
     }
 }
