@@ -47,7 +47,10 @@ pub(super) fn volume(id: &str, device_name: &str, at_most: Duration) -> Result<B
 
 /// The id of the EBS volume that an NVMe device says it is.
 pub(super) fn volume_id(name: &str) -> Option<String> {
-    let places = Places { dev: Path::new("/dev"), nvme: Path::new("/sys/class/block") };
+    volume_id_in(Places { dev: Path::new("/dev"), nvme: Path::new("/sys/class/block") }, name)
+}
+
+fn volume_id_in(places: Places<'_>, name: &str) -> Option<String> {
     if !name.starts_with("nvme") || attribute(places, name, "model").as_deref() != Some(MODEL) {
         return None;
     }
@@ -232,6 +235,19 @@ mod tests {
             host.find("vol0bbb", "/dev/sdf").as_deref(),
             Some("disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0bbb")
         );
+    }
+
+    #[test]
+    fn a_nitro_device_tells_its_volume_and_an_instance_store_none() {
+        let host = Host::new();
+        host.nvme("nvme0n1", "vol0abc1234def567890", MODEL)
+            .nvme("nvme1n1", "vol-0abc1234def567891", MODEL)
+            .nvme("nvme2n1", "AWS1234", "Amazon EC2 NVMe Instance Storage");
+        let (dev, nvme) = (host.0.path().join("dev"), host.0.path().join("sys"));
+        let told = |name: &str| volume_id_in(Places { dev: &dev, nvme: &nvme }, name);
+        assert_eq!(told("nvme0n1").as_deref(), Some("vol-0abc1234def567890"));
+        assert_eq!(told("nvme1n1").as_deref(), Some("vol-0abc1234def567891"), "some kernels keep the dash");
+        assert_eq!((told("nvme2n1"), told("xvdf")), (None, None));
     }
 
     #[test]

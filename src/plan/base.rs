@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Arch, BaseFacts};
+use super::{Arch, BaseFacts, Given};
 use crate::error::{Failure, Kind};
 use crate::recipe::units::{show_duration, show_size};
 use crate::recipe::{BakeSpec, BaseSelector, Recipe, ScratchSpec};
@@ -89,6 +89,9 @@ pub(super) fn refuse_on_given(recipe: &Recipe, base: &BaseFacts) -> Result<(), F
             "a disk of yours is not resized: leave size out, or bake on a snapshot of it",
         );
     }
+    if !matches!(base.given, Some(Given::Volume { .. })) {
+        return Ok(());
+    }
     let shape = base.shape();
     let is_encrypted = shape.root().and_then(|root| root.ebs.as_ref()?.encrypted) == Some(true);
     if disk.kms_key.is_some() || disk.encrypted.is_some_and(|wanted| wanted != is_encrypted) {
@@ -121,8 +124,9 @@ pub(super) fn warnings(recipe: &Recipe, base: &BaseFacts, now: jiff::Timestamp) 
         warnings
             .push(format!("the base {id} is deprecated since {since}: its owner wants another to be used"));
     }
-    let is_new = matches!(recipe.base.value, BaseSelector::Scratch(_));
-    if let Some(most) = recipe.base_max_age.filter(|_| !is_new) {
+    // A blank disk, and one of the user's, are as old as what is done with them.
+    let is_dated = base.given.is_none() && !matches!(recipe.base.value, BaseSelector::Scratch(_));
+    if let Some(most) = recipe.base_max_age.filter(|_| is_dated) {
         let limit = show_duration(most);
         match base.age(now) {
             Some(age) if age > most => {

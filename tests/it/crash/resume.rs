@@ -11,22 +11,35 @@ fn a_bake_that_died_after_its_snapshot_began_is_finished_on_ec2() {
     if !has(NEEDED) {
         return;
     }
-    let site = Site::new(On::Ec2);
-    // Long enough for it to be pending still when the bake is resumed.
-    site.ec2().latencies(json!({"snapshot": 2.0}));
-    for (number, (action, when)) in [
+    let points = [
         ("CreateSnapshot", "after"),
         ("DescribeSnapshots", "before"),
         ("DetachVolume", "after"),
         ("DeleteVolume", "after"),
         ("RegisterImage", "before"),
         ("RegisterImage", "after"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    ];
+    resumed_at(&Site::new(On::Ec2), &points);
+}
+
+#[test]
+fn a_bake_on_the_users_volume_is_finished_and_the_volume_stays() {
+    if !has(NEEDED) {
+        return;
+    }
+    let points = [("CreateSnapshot", "after"), ("DetachVolume", "before"), ("RegisterImage", "after")];
+    let site = Site::on_given(On::Ec2);
+    resumed_at(&site, &points);
+    assert!(!site.ec2().counts().contains_key("DeleteVolume"));
+}
+
+/// Kills a bake at each of these calls, and goes on with it.
+fn resumed_at(site: &Site, points: &[(&str, &'static str)]) {
+    // Long enough for it to be pending still when the bake is resumed.
+    site.ec2().latencies(json!({"snapshot": 2.0}));
+    for (number, (action, when)) in points.iter().enumerate() {
         let name = format!("resumed-{number}");
-        kill_at(&site, action, when, &name);
+        kill_at(site, action, when, &name);
         let [journal] = site.journals().try_into().unwrap();
         let id = journal.file_stem().unwrap().to_str().unwrap().to_owned();
         let ended = site.start(&[], &["bake", "--resume", &id]).wait();
