@@ -17,7 +17,9 @@ use crate::report::{Reporter, result::Baked};
 use crate::stop::Stop;
 
 mod base;
+mod captured;
 mod enter;
+mod names;
 mod operator;
 mod publish;
 mod scratch;
@@ -25,7 +27,9 @@ mod verbs;
 mod work;
 
 pub use base::find_base;
+pub use captured::finish;
 pub use enter::{Look, enter};
+pub use names::settle_name;
 pub use operator::Until;
 pub use publish::{PUBLISH, incomplete};
 pub use work::forget_work;

@@ -70,6 +70,25 @@ pub enum Thing {
         /// `ami-…`: what it is a copy of.
         source: String,
     },
+    /// The image under the bake's id that a bake registers before it replaces another; its name and bake find it.
+    Provisional {
+        /// The Region.
+        region: String,
+        /// The bake.
+        bake: BakeId,
+    },
+    /// An image of somebody else's that the bake's takes the place of. To be let go of, once the bake's own has
+    /// its name; until then a journal that owns one is to be gone on with, not undone.
+    Replaced {
+        /// The Region; `local` for the store.
+        region: String,
+        /// The name.
+        name: String,
+        /// Its id.
+        image: String,
+        /// Its snapshots that are to be deleted.
+        snapshots: Vec<String>,
+    },
     /// A file or folder of the local store.
     StoreFile {
         /// Absolute.
@@ -85,6 +104,8 @@ impl std::fmt::Display for Thing {
             Self::Snapshot { volume, .. } => write!(f, "snapshot of {volume}"),
             Self::Image { name, .. } => write!(f, "image {name}"),
             Self::Copy { region, source, .. } => write!(f, "copy of {source} in {region}"),
+            Self::Provisional { bake, .. } => write!(f, "provisional image {bake}"),
+            Self::Replaced { name, image, .. } => write!(f, "replaced image {name} ({image})"),
             Self::StoreFile { path } => write!(f, "{}", path.display()),
         }
     }
@@ -289,6 +310,11 @@ impl Journal {
     /// What is still owned, newest first: the order of undoing.
     pub fn owned(&self) -> Vec<Entry> {
         record::owned(&self.lock().entries)
+    }
+
+    /// Whether the bake is between the image that it replaces and its own: then it is gone on with, not undone.
+    pub fn is_half_replaced(&self) -> bool {
+        record::half_replaced(&self.lock().entries)
     }
 
     /// The journal's file.

@@ -219,6 +219,8 @@ pub struct ImagePlan {
     pub shape: Shape,
     /// What becomes of an image that has the name already.
     pub collision: Collision,
+    /// The name that it should have had, where a number makes it another.
+    pub unnumbered: Option<String>,
     /// The image that has the name, where this one is to take its place.
     pub replaces: Option<String>,
 }

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::cloud::{Cloud, Orphan};
+use crate::error::{Kind, kind_of};
 use crate::journal::{self, Entry, Journal, Record, Standing, Thing};
 use crate::report::Reporter;
 
@@ -165,7 +166,19 @@ async fn one(
     work: &Path,
     cloud: &dyn Cloud,
 ) -> Result<(Vec<Finding>, Option<String>)> {
-    let finished = finished_image(record, cloud).await?;
+    let mut finished = finished_image(record, cloud).await?;
+    if finished.is_none() && record.is_half_replaced() {
+        match &journal {
+            // It will be finished: what its journal has of an image and its snapshot stays.
+            None => finished = Some(Finished::foreseen(record, String::new())),
+            Some(journal) => match crate::bake::finish(cloud, journal, record).await {
+                Ok(image) => finished = Some(Finished::foreseen(record, image)),
+                // Somebody else has the name by now: this bake's image came too late, and is undone.
+                Err(error) if kind_of(&error) == Kind::Name => {}
+                Err(error) => return Err(error),
+            },
+        }
+    }
     let mut findings = Vec::new();
     for entry in record.owned() {
         let is_copy = matches!(entry.thing, Thing::Copy { .. });
@@ -183,7 +196,10 @@ async fn one(
         findings.push(Finding {
             bake: record.bake.to_string(),
             what: entry.thing.to_string(),
-            id: entry.made.clone().or_else(|| image.map(|image| image.id.clone())),
+            id: entry
+                .made
+                .clone()
+                .or_else(|| image.map(|image| image.id.clone()).filter(|id| !id.is_empty())),
             verdict,
         });
     }
@@ -193,7 +209,7 @@ async fn one(
         crate::bake::forget_work(&work.join(&record.bake.0))?;
         journal.end()?;
     }
-    Ok((findings, finished.map(|finished| finished.id)))
+    Ok((findings, finished.map(|finished| finished.id).filter(|id| !id.is_empty())))
 }
 
 fn failed(record: &Record, error: &anyhow::Error) -> Finding {
@@ -225,6 +241,17 @@ struct Finished {
 }
 
 impl Finished {
+    /// Of a bake whose image is given its name by the sweep.
+    fn foreseen(record: &Record, id: String) -> Self {
+        let standing = || record.entries.iter().rev().filter(|entry| entry.standing != Standing::Gone);
+        let image = standing().find(|entry| matches!(entry.thing, Thing::Image { .. }));
+        Self {
+            entry: image.map_or(u32::MAX, |entry| entry.number),
+            id,
+            snapshot: standing().find(|entry| is_snapshot(entry)).map(|entry| entry.number),
+        }
+    }
+
     fn keeps(&self, entry: &Entry) -> bool {
         entry.number == self.entry || Some(entry.number) == self.snapshot
     }

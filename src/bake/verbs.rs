@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::Kitchen;
+use super::captured::{CAPTURED, Captured, captured};
 use super::operator::{Job, Until};
 use crate::cloud::{DiskHandle, ImageSpec, SnapshotSpec};
-use crate::contents::{Difference, Manifest, hygiene, inventory};
+use crate::contents::{Manifest, hygiene, inventory};
 use crate::disk::{ClosedDisk, Disk, MountOptions, MountedRoot, ProvisionedRoot};
 use crate::error::{Failure, Kind};
-use crate::journal::{Journal, Standing, Thing};
-use crate::plan::{BakeId, BaseFacts, Late, MainPackage, NamePlan, Plan, Publishing};
+use crate::journal::{Journal, Thing};
+use crate::plan::{BakeId, Late, MainPackage, NamePlan, Plan, Publishing};
 use crate::provision::Provisioning;
 use crate::report::result::{Baked, rounded};
 use crate::sandbox::Sandbox;
@@ -26,27 +27,6 @@ pub struct Contents {
     provisioning: Duration,
     before: Option<hygiene::Record>,
     hygiene: hygiene::Report,
-}
-
-/// The journal's note of what registering needs.
-const CAPTURED: &str = "captured";
-
-/// A snapshot under way, and all that registering it needs.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub struct Captured {
-    bake: BakeId,
-    snapshot: String,
-    volume: DiskHandle,
-    image: ImageSpec,
-    base: BaseFacts,
-    region: String,
-    manifest: Option<String>,
-    packages: Difference,
-    provisioning_seconds: f64,
-    #[serde(default)]
-    hygiene: hygiene::Report,
-    #[serde(default)]
-    publishing: Option<Publishing>,
 }
 
 /// An image that stands, and what is to be done with it yet.
@@ -197,11 +177,9 @@ impl Kitchen<'_> {
     ) -> Result<Captured> {
         self.reporter.phase("capture", &format!("snapshot of {}", volume.id));
         self.stop.check()?;
-        let late = Late::of(plan, contents.main.as_ref())?;
-        if matches!(plan.image.name, NamePlan::AfterInstall(_))
-            && let Some(taken) = self.cloud.image_named(&late.name).await?
-        {
-            return Err(crate::plan::name_taken(&late.name, &taken).into());
+        let mut late = Late::of(plan, contents.main.as_ref())?;
+        if matches!(plan.image.name, NamePlan::AfterInstall(_)) {
+            late = self.called_late(late, plan.image.collision).await?;
         }
         let publishing = match &plan.publish {
             Some(publish) => {
@@ -216,6 +194,7 @@ impl Kitchen<'_> {
             volume,
             image: ImageSpec {
                 name: late.name,
+                unnumbered: late.unnumbered,
                 description: late.description,
                 tags: late.tags,
                 arch: plan.image.arch,
@@ -257,7 +236,7 @@ impl Kitchen<'_> {
             bake,
             snapshot,
             volume,
-            image: spec,
+            image: mut spec,
             base,
             region,
             manifest,
@@ -279,11 +258,13 @@ impl Kitchen<'_> {
         complete?;
         self.reporter.phase("register", &spec.name);
         self.stop.check()?;
-        let image = self.cloud.register(&snapshot, &spec, &base, journal, self.stop).await?;
+        let image = self.register_as(&snapshot, &mut spec, &base, journal).await?;
+        let replaced = super::names::replaced(journal);
         let baked = Baked {
             image,
             snapshot,
             name: spec.name,
+            replaced,
             cloud: self.cloud.name().to_owned(),
             region,
             base: base.id().to_owned(),
@@ -317,41 +298,20 @@ impl Kitchen<'_> {
         let early = || {
             refuse("its snapshot had not begun", "release what it left with `bakehouse gc`, and bake again")
         };
-        let note = record.notes.get(CAPTURED).ok_or_else(early)?;
-        let mut captured: Captured = serde_json::from_str(note)
-            .with_context(|| format!("reading what {} says of the capture", path.display()))?;
-        captured.snapshot = self.begun_snapshot(&journal).await?.ok_or_else(early)?;
+        let captured = captured(self.cloud, &journal, &record).await?.ok_or_else(early)?;
         self.reporter.phase("resume", &format!("{id}, from its snapshot {}", captured.snapshot));
         Ok((journal, captured))
     }
 
-    /// The snapshot that a journal owns: noted as made, or announced and found.
-    async fn begun_snapshot(&self, journal: &Journal) -> Result<Option<String>> {
-        for entry in journal.entries() {
-            let is_snapshot = match &entry.thing {
-                Thing::Snapshot { .. } => true,
-                Thing::StoreFile { .. } => entry.made.as_deref().is_none_or(|id| id.starts_with("snap-")),
-                _ => false,
-            };
-            match (&entry.made, entry.standing) {
-                _ if !is_snapshot => {}
-                (_, Standing::Gone) => {}
-                (Some(id), _) => return Ok(Some(id.clone())),
-                (None, _) => {
-                    if let Some(id) = self.cloud.begun_snapshot(&entry.thing).await? {
-                        journal.made(entry.number, &id)?;
-                        return Ok(Some(id));
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-
+    /// Undoes what a journal owns, newest first. While the image is on its way to the name of the one that it
+    /// replaces, what it needs for that stays.
     pub(super) async fn undo_owned(&self, journal: &Journal) {
-        let owned = journal.owned();
+        let mut owned = journal.owned();
+        if journal.is_half_replaced() {
+            owned.retain(|entry| matches!(entry.thing, Thing::Volume { .. } | Thing::Attachment { .. }));
+        }
         if !owned.is_empty() {
-            self.reporter.phase("undo", &format!("{} things that this bake made", owned.len()));
+            self.reporter.phase("undo", &format!("{} things of this bake", owned.len()));
         }
         for entry in owned {
             let undo = async {

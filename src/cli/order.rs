@@ -10,10 +10,10 @@ use super::bake::Args;
 use super::settings::Settings;
 use super::shape::lay_tags;
 use super::validate::{self, Read};
-use crate::bake::find_base;
+use crate::bake::{find_base, settle_name};
 use crate::cloud::Cloud;
 use crate::error::{Failure, Kind};
-use crate::plan::{BakeId, Facts, NamePlan, Plan, make, name_taken};
+use crate::plan::{BakeId, Facts, NamePlan, Plan, make};
 use crate::provisioner::StepPlan;
 use crate::recipe::{self, BaseSelector, Bootstrap, Inputs, OneLine, Recipe, ScratchSpec, UefiData};
 
@@ -82,12 +82,8 @@ impl Order {
             again: &self.again,
             env: &|name| std::env::var(name).ok(),
         };
-        let plan = make(&recipe, settled.steps, settled.checks, facts)?;
-        if let NamePlan::Settled(name) = &plan.image.name
-            && let Some(taken) = cloud.image_named(name).await?
-        {
-            return Err(name_taken(name, &taken).into());
-        }
+        let mut plan = make(&recipe, settled.steps, settled.checks, facts)?;
+        settle_name(cloud, &mut plan).await?;
         if let Some(publish) = &plan.publish {
             let name = match &plan.image.name {
                 NamePlan::Settled(name) => Some(name.as_str()),

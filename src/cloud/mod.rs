@@ -42,6 +42,9 @@ pub struct SnapshotSpec {
 pub struct ImageSpec {
     /// Its name, free when last looked at.
     pub name: String,
+    /// The name that it should have had, where a number makes it another.
+    #[serde(default)]
+    pub unnumbered: Option<String>,
     /// Its description.
     pub description: String,
     /// Its tags, set at creation.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Entry, Line, Standing};
+use super::{Entry, Line, Standing, Thing};
 use crate::plan::BakeId;
 
 /// A journal read back: of a bake that lives, or of one that died.
@@ -34,10 +34,21 @@ impl Record {
         }
     }
 
+    /// As [`super::Journal::is_half_replaced`].
+    pub fn is_half_replaced(&self) -> bool {
+        half_replaced(&self.entries)
+    }
+
     /// What it still owns, newest first.
     pub fn owned(&self) -> Vec<Entry> {
         owned(&self.entries)
     }
+}
+
+/// Whether a bake's image has yet to be given the name of the one that it replaces.
+pub(super) fn half_replaced(entries: &[Entry]) -> bool {
+    let replaced = |entry: &Entry| matches!(entry.thing, Thing::Replaced { .. });
+    owned(entries).iter().any(replaced) && entries.iter().all(|entry| entry.standing != Standing::Kept)
 }
 
 pub(super) fn owned(entries: &[Entry]) -> Vec<Entry> {

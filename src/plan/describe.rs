@@ -34,6 +34,9 @@ impl Plan {
                 row("image", &format!("{name} (the package manager settles the rest)"))
             }
         }
+        if let Some(old) = &self.image.replaces {
+            row("replaces", old);
+        }
         row("description", &self.image.description);
         if self.snapshot.description != self.image.description {
             row("snapshot", &self.snapshot.description);

@@ -43,6 +43,8 @@ impl MainPackage {
 pub struct Late {
     /// The image's name.
     pub name: String,
+    /// The name that it should have had, where a number makes it another.
+    pub unnumbered: Option<String>,
     /// Its description.
     pub description: String,
     /// All its tags.
@@ -80,6 +82,7 @@ impl Late {
         };
         Ok(Self {
             name,
+            unnumbered: plan.image.unnumbered.clone(),
             description: description(&plan.image.description, plan.image.open_description)?,
             tags: tags(&plan.image.tags, &plan.image.open_tags)?,
             snapshot_description: description(&plan.snapshot.description, plan.snapshot.open_description)?,
@@ -91,7 +94,7 @@ impl Late {
     pub fn called(mut self, name: String) -> Self {
         self.description = super::renamed(&self.description, &self.name, &name);
         self.snapshot_description = super::renamed(&self.snapshot_description, &self.name, &name);
-        self.name = name;
+        self.unnumbered = Some(std::mem::replace(&mut self.name, name));
         self
     }
 }

@@ -173,6 +173,7 @@ pub fn make(
         arch: base.arch,
         shape,
         collision: recipe.image.collision,
+        unnumbered: None,
         replaces: None,
     };
     let hygiene = recipe.hygiene.clone();

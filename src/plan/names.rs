@@ -1,5 +1,6 @@
 //! Images' names: whether one will do, and what another is called where it is taken.
 
+use super::{NamePlan, Plan};
 use crate::error::{Failure, Kind};
 use crate::recipe::template::{LONGEST_NAME, check_image_name};
 
@@ -32,6 +33,26 @@ pub fn suffixed(name: &str, number: u32) -> Result<String, Failure> {
 
 /// A description of an image that gets another name: where it says the name, it says the new one.
 pub fn renamed(description: &str, old: &str, new: &str) -> String {
+    super::make::cut(&in_place(description, old, new), super::make::DESCRIPTION_MOST)
+}
+
+fn in_place(description: &str, old: &str, new: &str) -> String {
     let named = |name: &str| format!("name={name}, arch=");
-    super::make::cut(&description.replacen(&named(old), &named(new), 1), super::make::DESCRIPTION_MOST)
+    description.replacen(&named(old), &named(new), 1)
+}
+
+impl Plan {
+    /// Gives the image another name than the one that was settled.
+    pub fn rename(&mut self, old: &str, new: String) {
+        for (text, open) in [
+            (&mut self.image.description, self.image.open_description),
+            (&mut self.snapshot.description, self.snapshot.open_description),
+        ] {
+            // In a template a name stands as it is, for none holds a brace; it is cut when it is filled in.
+            let named = in_place(text, old, &new);
+            *text = if open { named } else { super::make::cut(&named, super::make::DESCRIPTION_MOST) };
+        }
+        self.image.unnumbered = Some(old.to_owned());
+        self.image.name = NamePlan::Settled(new);
+    }
 }

@@ -19,6 +19,8 @@ pub struct Baked {
     pub snapshot: String,
     /// Its name.
     pub name: String,
+    /// The image that had the name, and is gone.
+    pub replaced: Option<String>,
     /// `ec2` or `local`.
     pub cloud: String,
     /// The Region.

@@ -10,7 +10,7 @@ KNOWN = {
     "architecture", "virtualization_type", "root_device_name", "description", "created", "deprecated", "tags",
     "snapshot_tags", "boot_mode", "tpm_support", "imds_support", "ena_support", "sriov_net_support", "uefi_data",
     "platform_details", "usage_operation", "volume_size", "volume_type", "iops", "throughput", "encrypted",
-    "delete_on_termination", "mappings", "snapshot_state", "root_device_type",
+    "delete_on_termination", "mappings", "snapshot_state", "root_device_type", "snapshot_platform",
     "source", "protection", "permissions",
 }
 
@@ -36,7 +36,7 @@ def image(state, given: dict) -> dict:
     snapshot = Snapshot(
         snapshot_id, dict(given.get("snapshot_tags", {})), created=created, owner=owner, size=size,
         state=given.get("snapshot_state", "completed"), completed=created, encrypted=given.get("encrypted", False),
-        public=given.get("snapshot_public", given.get("public", True)), platform=platform, file=file, own_file=own_file,
+        public=given.get("snapshot_public", given.get("public", True)), platform=tuple(given.get("snapshot_platform", platform)), file=file, own_file=own_file,
         description=f"Created for {given['name']}",
     )
     root = given.get("root_device_name", "/dev/xvda")

@@ -13,11 +13,23 @@ use crate::cloud::{DiskHandle, ImageSpec, SnapshotSpec};
 use crate::error::{Failure, Kind};
 use crate::journal::{Journal, Standing, Thing};
 use crate::plan::{BakeId, BaseFacts};
+use crate::recipe::Collision;
 use crate::stop::Stop;
 
 pub(super) use crate::cloud::shelf::BAKE_TAG;
 
-fn bake_of(tags: &std::collections::BTreeMap<String, String>) -> Result<BakeId> {
+/// An image to be registered.
+#[derive(Clone, Copy)]
+pub(super) struct Registration<'a> {
+    /// What its root is.
+    pub snapshot: &'a str,
+    pub spec: &'a ImageSpec,
+    /// What its base says of itself.
+    pub base: &'a Inherited,
+    pub journal: &'a Journal,
+}
+
+pub(super) fn bake_of(tags: &std::collections::BTreeMap<String, String>) -> Result<BakeId> {
     let bake =
         tags.get(BAKE_TAG).with_context(|| format!("finding the tag {BAKE_TAG} among those planned"))?;
     Ok(BakeId(bake.clone()))
@@ -86,23 +98,45 @@ impl Ec2 {
         journal: &Journal,
         stop: &Stop,
     ) -> Result<String> {
-        let doing = || format!("registering {snapshot} as the image {:?}", spec.name);
-        let inherited: Inherited =
+        let base: Inherited =
             serde_json::from_value(base.inherited.clone()).context("reading what the base says of itself")?;
+        let new = Registration { snapshot, spec, base: &base, journal };
+        let (image, entry) = match spec.collision {
+            Collision::Replace { delete_snapshots } => self.replacing(&new, delete_snapshots, stop).await?,
+            Collision::Fail | Collision::Suffix => {
+                self.registered(&new, self.image_thing(spec)?, stop).await?
+            }
+        };
+        self.keep(journal, entry, snapshot)?;
+        Ok(image)
+    }
+
+    /// The image that a bake registers, as its journal has it.
+    pub(super) fn image_thing(&self, spec: &ImageSpec) -> Result<Thing> {
+        let region = self.api.region.clone();
+        Ok(Thing::Image { region, name: spec.name.clone(), bake: bake_of(&spec.tags)? })
+    }
+
+    /// Registers an image, which the journal has as `thing`, and waits until it is available; its id and its
+    /// entry. One that would be billed otherwise than its base is deregistered.
+    pub(super) async fn registered(
+        &self,
+        new: &Registration<'_>,
+        thing: Thing,
+        stop: &Stop,
+    ) -> Result<(String, u32)> {
+        let Registration { snapshot, spec, base, journal } = *new;
+        let doing = || format!("registering {snapshot} as the image {:?}", spec.name);
         let bake = bake_of(&spec.tags)?;
         stop.check()?;
         // One announced before, by a bake that died and is resumed, may have been registered.
         let announced = journal
             .entries()
             .into_iter()
-            .find(|entry| matches!(entry.thing, Thing::Image { .. }) && entry.standing != Standing::Gone);
+            .find(|entry| entry.thing == thing && entry.standing != Standing::Gone);
         let entry = match &announced {
             Some(entry) => entry.number,
-            None => journal.intend(Thing::Image {
-                region: self.api.region.clone(),
-                name: spec.name.clone(),
-                bake: bake.clone(),
-            })?,
+            None => journal.intend(thing)?,
         };
         let call = || self.api.register_image(snapshot, spec);
         let image =
@@ -132,13 +166,12 @@ impl Ec2 {
         let seen =
             stop.race(waiting).await.with_context(|| format!("waiting for {image} to be available"))?;
         self.seen(&image);
-        if let Some(failure) = billed_otherwise(&image, &inherited, &seen) {
+        if let Some(failure) = billed_otherwise(&image, base, &seen) {
             self.deregister(&image).await?;
             journal.gone(entry)?;
             return Err(failure.into());
         }
-        self.keep(journal, entry, snapshot)?;
-        Ok(image)
+        Ok((image, entry))
     }
 
     /// The snapshot and its image are the bake's result from here on.

@@ -80,6 +80,7 @@ mod put_parameter;
 mod region;
 mod regions;
 mod register_image;
+mod replace;
 mod retry;
 mod shelf;
 mod undo;

@@ -59,24 +59,10 @@ impl Ec2 {
                 }
                 Ok(())
             }
-            Thing::Image { name, bake, .. } => {
-                let one = || async move {
-                    let image = self.image_registered(name, bake).await?;
-                    Ok(image.and_then(|image| image.image_id).map(|image| vec![image]))
-                };
-                let ids = match made {
-                    Some(image) => {
-                        self.await_sight(image, one).await?;
-                        vec![image.to_owned()]
-                    }
-                    None => {
-                        self.find(one).await.with_context(|| format!("looking for the image {name:?}"))?
-                    }
-                };
-                for image in ids {
-                    self.deregister(&image).await?;
-                }
-                Ok(())
+            Thing::Image { name, bake, .. } => self.unmake_image(name, bake, made).await,
+            Thing::Provisional { bake, .. } => self.unmake_image(&bake.0, bake, made).await,
+            Thing::Replaced { name, image, snapshots, .. } => {
+                self.let_replaced_go(name, image, snapshots).await
             }
             // Of a good image: whoever published it finishes it, or retires it.
             Thing::Copy { .. } => Ok(()),
@@ -86,6 +72,24 @@ impl Ec2 {
         }
     }
 
+    async fn unmake_image(&self, name: &str, bake: &BakeId, made: Option<&str>) -> Result<()> {
+        let one = || async move {
+            let image = self.image_registered(name, bake).await?;
+            Ok(image.and_then(|image| image.image_id).map(|image| vec![image]))
+        };
+        let ids = match made {
+            Some(image) => {
+                self.await_sight(image, one).await?;
+                vec![image.to_owned()]
+            }
+            None => self.find(one).await.with_context(|| format!("looking for the image {name:?}"))?,
+        };
+        for image in ids {
+            self.deregister(&image).await?;
+        }
+        Ok(())
+    }
+
     /// # Errors
     /// That a thing is of another Region than this connection.
     pub(super) fn is_here(&self, thing: &Thing) -> Result<()> {
@@ -93,7 +97,9 @@ impl Ec2 {
             Thing::Volume { region, .. }
             | Thing::Attachment { region, .. }
             | Thing::Snapshot { region, .. }
-            | Thing::Image { region, .. } => region,
+            | Thing::Image { region, .. }
+            | Thing::Provisional { region, .. }
+            | Thing::Replaced { region, .. } => region,
             Thing::Copy { .. } | Thing::StoreFile { .. } => return Ok(()),
         };
         if *region == self.api.region {

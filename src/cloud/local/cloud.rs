@@ -190,26 +190,19 @@ impl Cloud for Store {
             root_device: spec.shape.root_device_name.clone(),
             provenance: Provenance::new(Origin::Bake, base.name.clone()),
         };
-        let id = record.id.clone();
-        // By its path, not by its name: two bakes may want one name, and who loses must not undo the other's.
-        let entry = journal.intend(Thing::StoreFile { path: self.record_file(&id) })?;
-        let registered = self.clone().blocking(move |store| store.register_record(&record)).await;
-        if let Err(error) = registered {
-            self.undo(&Thing::StoreFile { path: self.record_file(&id) }, None).await?;
-            journal.gone(entry)?;
-            return Err(error);
-        }
-        journal.made(entry, &id)?;
-        self.keep(journal, entry, snapshot)?;
-        Ok(id)
+        self.register_new(record, spec.collision, journal, snapshot).await
     }
 
     async fn undo(&self, thing: &Thing, _made: Option<&str>) -> Result<()> {
-        let Thing::StoreFile { path } = thing else {
-            anyhow::bail!("{thing} is not of the local store");
+        let path = match thing {
+            Thing::StoreFile { path } => path.clone(),
+            Thing::Replaced { name, image, .. } => {
+                let (name, image) = (name.clone(), image.clone());
+                return self.clone().blocking(move |store| store.let_replaced_go(&name, &image)).await;
+            }
+            _ => anyhow::bail!("{thing} is not of the local store"),
         };
-        self.own_file(path)?;
-        let path = path.clone();
+        self.own_file(&path)?;
         self.clone()
             .blocking(move |_| {
                 remove_if_there(&path)?;
@@ -270,7 +263,7 @@ impl Store {
     }
 
     /// The snapshot and its image are the bake's result from here on.
-    fn keep(&self, journal: &Journal, image: u32, snapshot: &str) -> Result<()> {
+    pub(super) fn keep(&self, journal: &Journal, image: u32, snapshot: &str) -> Result<()> {
         if let Some(snapshot) = entry_of(journal, &self.disk_file(snapshot)) {
             journal.kept(snapshot.number)?;
         }

@@ -25,6 +25,7 @@ mod ids;
 mod orphans;
 mod place;
 mod record;
+mod replace;
 mod select;
 mod shelf;
 #[cfg(test)]
@@ -151,7 +152,7 @@ impl Store {
                 root_device: "/dev/vda".to_owned(),
                 provenance: new.provenance,
             };
-            self.register_record(&record)?;
+            self.register_record(&record, None)?;
             Ok(record)
         });
         if added.is_err() {
@@ -198,6 +199,7 @@ impl Store {
         records.iter().find(|record| record.id == id).map_or(Ok(()), |record| self.remove_claimed(record))
     }
 
+    /// Removes a record, and its disk where no other image has that. To be called with the claim.
     fn remove_claimed(&self, record: &Record) -> Result<()> {
         remove_if_there(&self.record_file(&record.id))?;
         record::sync_folder_of(&self.record_file(&record.id))?;
@@ -244,10 +246,14 @@ impl Store {
         }
     }
 
-    /// Writes a record if its name is free. Of several at once with one name, one gets it.
-    fn register_record(&self, record: &Record) -> Result<()> {
+    /// Writes a record if its name is free, or another's that it takes the place of. Of several at once with one
+    /// name, one gets it.
+    fn register_record(&self, record: &Record, in_place_of: Option<&str>) -> Result<()> {
         let _claim = self.claim()?;
-        self.name_free(&record.name)?;
+        let holders = self.records()?.into_iter().filter(|other| other.name == record.name);
+        if holders.into_iter().any(|other| Some(other.id.as_str()) != in_place_of) {
+            self.name_free(&record.name)?;
+        }
         record::write(&self.record_file(&record.id), record)
     }
 

@@ -51,6 +51,7 @@ fn disk_plan(size: u64) -> DiskPlan {
 fn image_spec(name: &str, size: u64) -> ImageSpec {
     ImageSpec {
         name: name.to_owned(),
+        unnumbered: None,
         description: "d".to_owned(),
         tags: BTreeMap::from([("bakehouse:bake".to_owned(), "bake-1".to_owned())]),
         arch: Arch::X86_64,

@@ -11,27 +11,48 @@ use crate::support::host::has;
 
 /// A fault at a call of a bake.
 struct Case {
+    goes: Goes,
     group: &'static str,
     fault: Value,
 }
 
 /// The calls that change something.
-const EFFECTS: [&str; 6] =
-    ["CreateVolume", "AttachVolume", "DetachVolume", "DeleteVolume", "CreateSnapshot", "RegisterImage"];
+const EFFECTS: [&str; 8] = [
+    "CreateVolume",
+    "AttachVolume",
+    "DetachVolume",
+    "DeleteVolume",
+    "CreateSnapshot",
+    "RegisterImage",
+    "DeregisterImage",
+    "DeleteSnapshot",
+];
 
 /// Deadlines for faults that last.
 const SHORT: [&str; 7] =
     ["attempt=2s", "call=5s", "volume=3s", "attachment=3s", "snapshot=3s", "image=3s", "visible=3s"];
 
+/// Those of a bake that goes well, and those of one that replaces an image from where it does more.
 fn cases() -> Vec<Case> {
+    let well = points::calls(&|| Site::new(On::Ec2), Goes::Well);
+    let more = points::calls(&|| Site::new(On::Ec2), Goes::Replaces);
+    let mut cases = cases_of(Goes::Well, &well, &[]);
+    cases.extend(cases_of(Goes::Replaces, &more, &well));
+    cases
+}
+
+fn cases_of(goes: Goes, calls: &[(String, usize)], known: &[(String, usize)]) -> Vec<Case> {
     let mut cases = Vec::new();
-    let calls = points::calls(&|| Site::new(On::Ec2), Goes::Well);
     let mut all = 0;
-    for (action, nth) in &calls {
+    for (action, nth) in calls {
+        if known.contains(&(action.clone(), *nth)) {
+            all += usize::from(!action.starts_with("IMDS"));
+            continue;
+        }
         let mut add = |group: &'static str, mut fault: Value| {
             fault["action"] = json!(action);
             fault["on"] = json!(nth);
-            cases.push(Case { group, fault });
+            cases.push(Case { goes, group, fault });
         };
         let is_aws = !action.starts_with("IMDS");
         if is_aws {
@@ -44,6 +65,7 @@ fn cases() -> Vec<Case> {
             add("slow reply", json!({"kind": "slow", "seconds": 0.5, "when": "after"}));
             add("refused", json!({"kind": "denied", "times": 0}));
             cases.push(Case {
+                goes,
                 group: "credentials expire from this call on",
                 fault: json!({"action": "*", "kind": "expired", "on": all, "times": 0}),
             });
@@ -51,7 +73,7 @@ fn cases() -> Vec<Case> {
         let mut add = |group: &'static str, mut fault: Value| {
             fault["action"] = json!(action);
             fault["on"] = json!(nth);
-            cases.push(Case { group, fault });
+            cases.push(Case { goes, group, fault });
         };
         if EFFECTS.contains(&action.as_str()) {
             add("lost reply", json!({"kind": "reset", "when": "after"}));
@@ -90,7 +112,7 @@ fn every_fault_at_every_call() {
     }
     let table = Table::default();
     with_sites(&|| Site::new(On::Ec2), 6, cases(), |site, number, case| {
-        let outcome = met(site, &case.fault, &format!("fault-{number}"));
+        let outcome = met(site, case, &format!("fault-{number}"));
         let fine = outcome.is_ok();
         let point = format!("{} {}", case.fault["action"].as_str().unwrap(), case.fault["on"]);
         table.add(case.group, &point, outcome.map(str::to_owned));
@@ -99,11 +121,13 @@ fn every_fault_at_every_call() {
     table.end("ec2, faults");
 }
 
-fn met(site: &Site, fault: &Value, name: &str) -> Result<&'static str, String> {
+fn met(site: &Site, case: &Case, name: &str) -> Result<&'static str, String> {
+    let fault = &case.fault;
+    case.goes.prepare(site, name);
     site.ec2().fault(fault.clone());
     let lasts = fault["times"] == 0 || fault["kind"] == "stuck";
     let limits: &[&str] = if lasts { &SHORT } else { &["attempt=2s"] };
-    let mut arguments = vec!["bake", "recipe.toml", "--name", name];
+    let mut arguments = site.arguments(name);
     arguments.extend(limits.iter().flat_map(|limit| ["--deadline", limit]));
     let ended = site.start(&[], &arguments).wait();
     site.ec2().clear_faults();
@@ -121,6 +145,7 @@ fn met(site: &Site, fault: &Value, name: &str) -> Result<&'static str, String> {
         return match (code, stands) {
             (Some(0), Stands::Image) => Ok("baked"),
             (Some(1..), Stands::Nothing) => Ok("failed, nothing remains"),
+            (Some(1..), Stands::Old) => Ok("failed, the old image stands"),
             _ => Err(format!("{stands:?}: {}", ended.told())),
         };
     }
@@ -130,6 +155,7 @@ fn met(site: &Site, fault: &Value, name: &str) -> Result<&'static str, String> {
     let done = site.gc(&["--yes"])?;
     match site.stands(name).map_err(|left| format!("{left}\n{}\ngc: {done:#?}", ended.told()))? {
         Stands::Image => Ok("the rest left to gc: the image is complete"),
+        Stands::Old => Ok("failed, the rest left to gc: the old image stands"),
         Stands::Nothing if code == Some(14) => Err(format!("a good image is gone: {}", ended.told())),
         Stands::Nothing => Ok("failed, the rest left to gc: nothing remains"),
     }

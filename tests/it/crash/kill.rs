@@ -76,7 +76,7 @@ pub fn matrix_of(make: points::Make<'_>, ending: Ending, name: &str) {
     let table = Table::default();
     with_sites(make, 4, all, |site, number, (goes, point)| {
         let name = format!("point-{number}");
-        goes.prepare(site);
+        goes.prepare(site, &name);
         let outcome = match ending {
             Ending::Kill => killed(site, point, &name),
             Ending::Term => stopped(site, *goes, point, &name),
@@ -84,6 +84,7 @@ pub fn matrix_of(make: points::Make<'_>, ending: Ending, name: &str) {
         let fine = outcome.is_ok();
         let group = match point {
             _ if *goes == Goes::Wrong => "each of these while a failed bake is undone",
+            _ if *goes == Goes::Replaces => "each of these while an image is replaced",
             Point::Kernel { call: "fdatasync", lost: Lost::Nothing, .. } => {
                 "each line of the journal, written"
             }
@@ -153,6 +154,7 @@ fn killed(site: &Site, point: &Point, name: &str) -> Result<&'static str, String
     match site.stands(name).map_err(|left| format!("{left}\n{}\ngc: {done:#?}", ended.told()))? {
         Stands::Nothing => Ok("nothing remains"),
         Stands::Image => Ok("the image is complete"),
+        Stands::Old => Ok("the old image stands"),
     }
 }
 
@@ -185,6 +187,11 @@ fn stopped(site: &Site, goes: Goes, point: &Point, name: &str) -> Result<&'stati
             ended.is_clear_failure()?;
             Ok("nothing remains")
         }
+        (Some(143), Stands::Old) => {
+            ended.is_clear_failure()?;
+            Ok("the old image stands")
+        }
+        (None, Stands::Old) if ended.err.is_empty() => Ok("the old image stands"),
         // Before it listens to signals there is nothing to undo; a shell says 143 as well.
         (None, Stands::Nothing) if ended.err.is_empty() => Ok("nothing remains"),
         // The step had failed before: the first error stays the one that is reported.
@@ -210,7 +217,7 @@ fn not_reached(site: &Site, point: &Point, ended: &Ended, name: &str) -> Result<
     match site.stands(name)? {
         Stands::Nothing if ended.status.code() == Some(9) => Ok("not needed this time"),
         Stands::Image => Ok("not needed this time"),
-        Stands::Nothing => Err(format!("no image: {}", ended.told())),
+        Stands::Nothing | Stands::Old => Err(format!("no image: {}", ended.told())),
     }
 }
 

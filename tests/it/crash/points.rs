@@ -51,32 +51,41 @@ pub enum Goes {
     Well,
     /// Its step fails, and all is undone.
     Wrong,
+    /// An image of its name is there, and is replaced.
+    Replaces,
 }
 
 impl Goes {
-    pub fn prepare(self, site: &Site) {
-        site.write_recipe(if self == Self::Well { GOOD_STEP } else { "exit 3" });
+    pub fn prepare(self, site: &Site, name: &str) {
+        site.write_recipe(if self == Self::Wrong { "exit 3" } else { GOOD_STEP });
+        if self == Self::Replaces {
+            site.add_old(name);
+        }
     }
 
     fn record(self, site: &Site, through: &[&str]) {
-        self.prepare(site);
+        self.prepare(site, "recorded");
         let ended = site.bake(through, "recorded").wait();
-        let wanted = if self == Self::Well { 0 } else { 9 };
+        let wanted = if self == Self::Wrong { 9 } else { 0 };
         assert_eq!(ended.status.code(), Some(wanted), "{}", ended.told());
     }
 }
 
-/// The points of a bake that goes well, then those of one that goes wrong, from where it does.
+/// The points of a bake that goes well, then those of one that goes wrong and of one that replaces an image, each
+/// from where it differs.
 pub fn all(make: Make<'_>, losses: bool) -> Vec<(Goes, Point)> {
     let on = make().on;
     let mut all = Vec::new();
     for points in
         [&(|goes| kernel(make, goes, losses)) as &dyn Fn(Goes) -> Vec<Point>, &|goes| api(make, goes)]
     {
-        let (well, wrong) = (points(Goes::Well), points(Goes::Wrong));
-        let alike = well.iter().zip(&wrong).take_while(|(well, wrong)| well == wrong).count();
+        let well = points(Goes::Well);
+        for goes in [Goes::Wrong, Goes::Replaces] {
+            let other = points(goes);
+            let alike = well.iter().zip(&other).take_while(|(well, other)| well == other).count();
+            all.extend(other.into_iter().skip(alike).map(|point| (goes, point)));
+        }
         all.extend(well.into_iter().map(|point| (Goes::Well, point)));
-        all.extend(wrong.into_iter().skip(alike).map(|point| (Goes::Wrong, point)));
         if on == On::Local {
             break;
         }

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bakehouse::cloud::local::{NewImage, Origin, Provenance, Store};
@@ -68,6 +69,8 @@ pub struct Site {
     env: Vec<(String, String)>,
     /// The user's own disk that bakes are on, where they are: a volume's id, or a file.
     given: Option<String>,
+    /// Names that an image had before, which the bake of that name replaces.
+    old: Mutex<BTreeSet<String>>,
 }
 
 /// What a bake, and the sweep after it, came to.
@@ -77,6 +80,8 @@ pub enum Stands {
     Nothing,
     /// Its image is, whole and registered, and nothing else.
     Image,
+    /// Nothing of the bake is there, and the image that it was to replace stands as it did.
+    Old,
 }
 
 impl Site {
@@ -113,6 +118,7 @@ impl Site {
             base_snapshot: String::new(),
             env,
             given: None,
+            old: Mutex::default(),
         };
         match on {
             On::Ec2 => {
@@ -123,17 +129,7 @@ impl Site {
                 site.standin = Some(standin);
             }
             On::Local => {
-                let new = NewImage {
-                    name: "tiny".to_owned(),
-                    arch: Arch::parse(std::env::consts::ARCH).unwrap(),
-                    description: String::new(),
-                    tags: Default::default(),
-                    boot_mode: None,
-                    provenance: Provenance::new(Origin::Import, None),
-                };
-                let fill = |file: &Path| Ok(fs::copy(&tiny, file).map(drop)?);
-                let base = site.store().add(new, fill).unwrap();
-                (site.base, site.base_snapshot) = (base.name, base.snapshot);
+                (site.base, site.base_snapshot) = site.add_tiny("tiny");
             }
         }
         site.write_recipe(GOOD_STEP);
@@ -168,6 +164,30 @@ impl Site {
         if !is_there {
             left.push(format!("the user's {given} as it should not be"));
         }
+    }
+
+    /// Adds an image of the store; its name and its snapshot.
+    fn add_tiny(&self, name: &str) -> (String, String) {
+        let new = NewImage {
+            name: name.to_owned(),
+            arch: Arch::parse(std::env::consts::ARCH).unwrap(),
+            description: String::new(),
+            tags: Default::default(),
+            boot_mode: None,
+            provenance: Provenance::new(Origin::Import, None),
+        };
+        let tiny = self.path("tiny.raw");
+        let added = self.store().add(new, |file: &Path| Ok(fs::copy(&tiny, file).map(drop)?)).unwrap();
+        (added.name, added.snapshot)
+    }
+
+    /// Gives the name to an image, which every bake of that name then replaces.
+    pub fn add_old(&self, name: &str) {
+        match &self.standin {
+            Some(standin) => drop(standin.seed(&self.path("tiny.raw"), json!({"name": name}))),
+            None => drop(self.add_tiny(name)),
+        }
+        self.old.lock().unwrap().insert(name.to_owned());
     }
 
     /// The stand-in of a site on EC2.
@@ -236,7 +256,16 @@ impl Site {
 
     /// Starts a bake of an image of that name.
     pub fn bake(&self, through: &[&str], name: &str) -> Running {
-        self.start(through, &["bake", "recipe.toml", "--name", name])
+        self.start(through, &self.arguments(name))
+    }
+
+    /// The arguments of such a bake.
+    pub fn arguments<'n>(&self, name: &'n str) -> Vec<&'n str> {
+        let mut arguments = vec!["bake", "recipe.toml", "--name", name];
+        if self.old.lock().unwrap().contains(name) {
+            arguments.push("--force");
+        }
+        arguments
     }
 
     /// Runs `gc`; its findings.
@@ -373,13 +402,18 @@ impl Site {
             On::Ec2 => self.ec2_stands(name, &mut left),
             On::Local => self.local_stands(name, &mut left),
         };
+        let replaces = self.old.lock().unwrap().contains(name);
         match (left.is_empty(), found) {
             (false, _) => Err(format!("left: {left:#?}")),
+            (true, None) if replaces => Err("neither the old image nor the new one".to_owned()),
             (true, None) => Ok(Stands::Nothing),
             (true, Some(disk)) => {
                 // As it lies there: nobody has it mounted, nobody repaired it.
                 let command = format!("cat {MARKER}");
                 let read = run("debugfs", &["-R", &command, disk.to_str().unwrap()]);
+                if replaces && read.is_empty() {
+                    return Ok(Stands::Old);
+                }
                 if read.trim() != MARK {
                     return Err(format!("{} holds {read:?} in {MARKER}", disk.display()));
                 }
@@ -412,7 +446,8 @@ impl Site {
             }
         }
         for image in &images {
-            if !["available", "pending"].contains(&image["State"].as_str().unwrap()) {
+            let provisional = text(&image["Name"]).starts_with("bake-");
+            if provisional || !["available", "pending"].contains(&image["State"].as_str().unwrap()) {
                 left.push(format!("image {image}"));
             }
         }

@@ -152,6 +152,7 @@ fn snapshot_spec(bake: &str) -> SnapshotSpec {
 fn image_spec(bake: &str, name: &str) -> ImageSpec {
     ImageSpec {
         name: name.into(),
+        unnumbered: None,
         description: "of a test".into(),
         tags: tags(bake),
         arch: Arch::X86_64,

@@ -1,3 +1,5 @@
 //! How an image is shaped: volumes, block devices, attributes, encryption, tags, and names that are taken.
 
 mod attributes;
+mod billing;
+mod names;

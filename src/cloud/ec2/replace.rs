@@ -1,0 +1,223 @@
+//! An image that takes the place of the one that has its name.
+//!
+//! EC2 has no rename, and a name is one image's alone, so that there must be a moment in which neither has it. The
+//! order keeps that moment short, and keeps an image that works standing throughout:
+//!
+//! 1. The new image is registered under the bake's id, waited for, and its billing compared: all that can be
+//!    refused is refused here, while the old image stands.
+//! 2. The journal notes the old image, then it is deregistered: from here on there is no way back, only forward.
+//! 3. The new image is registered again, under the name, on the same snapshot.
+//! 4. The image under the bake's id goes, and with it, where that was asked for, the old image's snapshots.
+//!
+//! A bake that dies between 2 and 3 is finished by whoever takes up its journal.
+
+use anyhow::{Context as _, Result};
+use aws_sdk_ec2::types::Image;
+
+use super::Ec2;
+use super::api::{any_of, filter, tags};
+use super::capture::{BAKE_TAG, Registration, bake_of};
+use super::disk::never_came_to_be;
+use super::explain::Trouble;
+use super::retry::{insist, search};
+use crate::error::{Failure, Kind, kind_of};
+use crate::journal::{Journal, Standing, Thing};
+use crate::stop::Stop;
+
+/// How often a name that somebody else takes meanwhile is taken back.
+const ROUNDS: u32 = 3;
+
+impl Ec2 {
+    /// Registers an image in the place of the one that has its name, where one has.
+    pub(super) async fn replacing(
+        &self,
+        new: &Registration<'_>,
+        delete_snapshots: bool,
+        stop: &Stop,
+    ) -> Result<(String, u32)> {
+        let bake = bake_of(&new.spec.tags)?;
+        let resumed = half_replaced(new.journal);
+        if !resumed {
+            let old = self.holder_of(&new.spec.name).await?;
+            let Some(old) = old.filter(|old| tags(old.tags()).get(BAKE_TAG) != Some(&bake.0)) else {
+                return self.registered(new, self.image_thing(new.spec)?, stop).await;
+            };
+            let provisional = Thing::Provisional { region: self.api.region.clone(), bake: bake.clone() };
+            let spec = crate::cloud::ImageSpec { name: bake.0.clone(), ..new.spec.clone() };
+            self.registered(&Registration { spec: &spec, ..*new }, provisional, stop).await?;
+            stop.check()?;
+            self.deregister_old(&old, new, delete_snapshots).await?;
+        }
+        // A request to stop is no longer heard: the name is nobody's.
+        let never = Stop::default();
+        let mut round = 1;
+        loop {
+            for entry in new.journal.owned() {
+                if let Thing::Replaced { image, .. } = &entry.thing {
+                    self.deregister(image).await.map_err(|error| self.half_way(error, new))?;
+                }
+            }
+            let thing = self.image_thing(new.spec)?;
+            let error = match self.registered(new, thing.clone(), &never).await {
+                Ok(made) => return Ok(made),
+                Err(error) => error,
+            };
+            self.forget_failed(&thing, new.journal).await.unwrap_or_else(|error| {
+                tracing::warn!("looking after {thing}: {error:#}");
+            });
+            let holder = self.holder_of(&new.spec.name).await.unwrap_or(None);
+            // Of several bakes that replace one image at once the last one wins. One that had the name already and
+            // lost it is not the last, nor is one that is taken up again.
+            let takes_it = kind_of(&error) == Kind::Name && !resumed && round < ROUNDS;
+            match holder {
+                Some(other) if takes_it => {
+                    round += 1;
+                    self.deregister_old(&other, new, delete_snapshots).await?;
+                }
+                Some(other) => return Err(self.superseded(&other, new, error).await),
+                None => return Err(self.half_way(error, new)),
+            }
+        }
+    }
+
+    /// Another image has the name, and is the newer one: this bake is undone. What it replaced is gone for good.
+    async fn superseded(&self, other: &Image, new: &Registration<'_>, error: anyhow::Error) -> anyhow::Error {
+        for entry in new.journal.owned() {
+            let Thing::Replaced { name, image, snapshots, .. } = &entry.thing else { continue };
+            let gone = self.let_replaced_go(name, image, snapshots).await;
+            if let Err(error) = gone.and_then(|()| new.journal.gone(entry.number)) {
+                return self.half_way(error, new);
+            }
+        }
+        let other = other.image_id().unwrap_or_default();
+        let message = format!("another bake gave the name {} to {other} meanwhile", new.spec.name);
+        error.context(Failure::new(Kind::Name, message).hint("bake again where this one's content is wanted"))
+    }
+
+    /// This account's image of a name, as it is now.
+    async fn holder_of(&self, name: &str) -> Result<Option<Image>> {
+        insist(self.effort(None), || self.own_image(name))
+            .await
+            .map_err(Trouble::into_error)
+            .with_context(|| format!("looking for the image named {name:?}"))
+    }
+
+    /// Notes what is replaced, and deregisters it.
+    async fn deregister_old(
+        &self,
+        old: &Image,
+        new: &Registration<'_>,
+        delete_snapshots: bool,
+    ) -> Result<()> {
+        let image = old.image_id().context("finding the id of the image to be replaced")?.to_owned();
+        let snapshots = match delete_snapshots {
+            true => self.own_snapshots_of(old).await?,
+            false => Vec::new(),
+        };
+        let entry = new.journal.intend(Thing::Replaced {
+            region: self.api.region.clone(),
+            name: new.spec.name.clone(),
+            image: image.clone(),
+            snapshots,
+        })?;
+        match insist(self.effort(None), || self.api.deregister_image(&image)).await {
+            Ok(()) => new.journal.made(entry, &image),
+            Err(trouble) if never_came_to_be(&trouble) => {
+                new.journal.gone(entry)?;
+                Err(trouble.into_error()).with_context(|| format!("deregistering {image}, to be replaced"))
+            }
+            Err(trouble) => Err(self.half_way(trouble.into_error(), new)),
+        }
+    }
+
+    /// The snapshots of an image that are this account's.
+    async fn own_snapshots_of(&self, image: &Image) -> Result<Vec<String>> {
+        let ids: Vec<_> = image
+            .block_device_mappings()
+            .iter()
+            .filter_map(|mapping| mapping.ebs()?.snapshot_id().map(str::to_owned))
+            .filter(|id| !id.is_empty())
+            .collect();
+        if ids.is_empty() {
+            return Ok(ids);
+        }
+        let filters = vec![any_of("snapshot-id", &ids)];
+        let own = insist(self.effort(None), || self.api.own_snapshots(filters.clone()))
+            .await
+            .map_err(Trouble::into_error)
+            .context("looking for the snapshots of the image to be replaced")?;
+        Ok(own.into_iter().map(|snapshot| snapshot.id).collect())
+    }
+
+    /// An image that ended in failure has the name no more, and is in the way of the next try.
+    async fn forget_failed(&self, thing: &Thing, journal: &Journal) -> Result<()> {
+        use crate::cloud::Cloud as _;
+        for entry in journal.owned().into_iter().filter(|entry| entry.thing == *thing) {
+            if self.standing_image(thing).await?.is_none() {
+                self.unmake(thing, entry.made.as_deref()).await?;
+                journal.gone(entry.number)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn half_way(&self, error: anyhow::Error, new: &Registration<'_>) -> anyhow::Error {
+        let provisional = new.journal.entries().into_iter().find_map(|entry| match entry.thing {
+            Thing::Provisional { bake, .. } => Some((bake.0, entry.made.unwrap_or_default())),
+            _ => None,
+        });
+        let (bake, image) = provisional.unwrap_or_default();
+        let message = format!(
+            "the image that had the name {} was deregistered, and the new one, {image}, could not be given it yet; it stands under the name {bake}",
+            new.spec.name
+        );
+        error.context(Failure::new(Kind::Capture, message).hint(format!(
+            "`bakehouse bake --resume {bake}` gives it its name, and so does `bakehouse gc --yes`"
+        )))
+    }
+
+    /// Lets go of an image that was replaced: deregistered for good, its snapshots deleted where the journal
+    /// names them and no other image uses them. Nothing happens while no other image has the name.
+    pub(super) async fn let_replaced_go(&self, name: &str, image: &str, snapshots: &[String]) -> Result<()> {
+        let another = || async {
+            let holder = self.own_image(name).await?;
+            Ok(holder.filter(|holder| holder.image_id() != Some(image)))
+        };
+        let holder = search(self.effort(None), self.settings.lookup, another)
+            .await
+            .map_err(Trouble::into_error)
+            .with_context(|| format!("looking for the image named {name:?}"))?;
+        if holder.is_none() {
+            return Ok(());
+        }
+        self.deregister(image).await?;
+        for snapshot in snapshots {
+            let filters = vec![filter("block-device-mapping.snapshot-id", snapshot)];
+            let users = insist(self.effort(None), || self.api.own_images(filters.clone()))
+                .await
+                .map_err(Trouble::into_error)
+                .with_context(|| format!("looking for what uses {snapshot}"))?;
+            if let Some(user) = users.iter().find(|user| user.image_id() != Some(image)) {
+                tracing::warn!(
+                    "{snapshot} of the image that was replaced stays: {} uses it",
+                    user.image_id().unwrap_or_default()
+                );
+                continue;
+            }
+            insist(self.effort(None), || self.api.delete_snapshot(snapshot))
+                .await
+                .map_err(Trouble::into_error)
+                .with_context(|| format!("deleting {snapshot}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a bake of this journal was on its way from the old image to the new one.
+fn half_replaced(journal: &Journal) -> bool {
+    let owned = |standing| matches!(standing, Standing::Intended | Standing::Made);
+    journal
+        .entries()
+        .iter()
+        .any(|entry| matches!(entry.thing, Thing::Replaced { .. }) && owned(entry.standing))
+}
