@@ -25,7 +25,7 @@ use crate::journal::{Journal, Standing, Thing};
 use crate::stop::Stop;
 
 /// How often a name that somebody else takes meanwhile is taken back.
-const ROUNDS: u32 = 3;
+const ROUNDS: u32 = 5;
 
 impl Ec2 {
     /// Registers an image in the place of the one that has its name, where one has.
@@ -75,6 +75,8 @@ impl Ec2 {
                     self.deregister_old(&other, new, delete_snapshots).await?;
                 }
                 Some(other) => return Err(self.superseded(&other, new, error).await),
+                // Who had it meanwhile has it no more.
+                None if kind_of(&error) == Kind::Name && round < ROUNDS => round += 1,
                 None => return Err(self.half_way(error, new)),
             }
         }

@@ -11,7 +11,7 @@ use crate::journal::{Journal, Thing};
 use crate::recipe::Collision;
 
 /// How often a name that somebody else takes meanwhile is taken back.
-const ROUNDS: u32 = 3;
+const ROUNDS: u32 = 5;
 
 impl Store {
     /// Registers a record of a bake; the image is the bake's result then.
