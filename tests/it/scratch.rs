@@ -134,9 +134,12 @@ fn a_blank_volume_is_asked_for_and_registered_with_its_boot_mode() {
     let boots = text.replace(", boot_loader = false", "");
     bakery.put("boots.toml", boots);
     let plan = bakery.bakehouse(&["bake", "boots.toml", "--dry-run"]).good().out;
-    for word in
-        ["from scratch: GPT, ext4 root, filled by", "GRUB for BIOS and UEFI", "1GiB, gp3, blank", "uefi-preferred"]
-    {
+    for word in [
+        "from scratch: GPT, ext4 root, filled by",
+        "GRUB for BIOS and UEFI",
+        "1GiB, gp3, blank",
+        "uefi-preferred",
+    ] {
         assert!(plan.contains(word), "{word}: {plan}");
     }
     let json = bakery.bakehouse(&["bake", "boots.toml", "--dry-run", "--output", "json"]).json();

@@ -60,7 +60,10 @@ impl Ec2 {
             "available" | "in-use" => Verdict::Done,
             "error" | "deleting" | "deleted" => Verdict::Failed(
                 Failure::new(Kind::Cloud, format!("volume {volume} of {} went to {}", base.snapshot, seen.state)).hint(
-                    "EC2 says no more; the usual cause is a KMS key of the snapshot that these credentials may not use",
+                    match &plan.spec.kms_key {
+                        Some(key) => format!("EC2 says no more; the usual cause is that there is no key {key} here, or that these credentials may not use it"),
+                        None => "EC2 says no more; the usual cause is a KMS key of the snapshot that these credentials may not use".to_owned(),
+                    },
                 ),
             ),
             other => Verdict::Wait(other.to_owned()),

@@ -53,7 +53,7 @@ impl Ec2 {
         let mut round = 1;
         loop {
             for entry in new.journal.owned() {
-                if let Thing::Replaced { image, .. } = &entry.thing {
+                if let (Thing::Replaced { image, .. }, None) = (&entry.thing, &entry.made) {
                     self.deregister(image).await.map_err(|error| self.half_way(error, new))?;
                 }
             }
@@ -86,7 +86,7 @@ impl Ec2 {
     async fn superseded(&self, other: &Image, new: &Registration<'_>, error: anyhow::Error) -> anyhow::Error {
         for entry in new.journal.owned() {
             let Thing::Replaced { name, image, snapshots, .. } = &entry.thing else { continue };
-            let gone = self.let_replaced_go(name, image, snapshots).await;
+            let gone = self.let_replaced_go(name, image, snapshots, entry.made.is_some()).await;
             if let Err(error) = gone.and_then(|()| new.journal.gone(entry.number)) {
                 return self.half_way(error, new);
             }
@@ -178,9 +178,15 @@ impl Ec2 {
         )))
     }
 
-    /// Lets go of an image that was replaced: deregistered for good, its snapshots deleted where the journal
+    /// Lets go of an image that was replaced: deregistered where it is not yet, its snapshots deleted where the journal
     /// names them and no other image uses them. Nothing happens while no other image has the name.
-    pub(super) async fn let_replaced_go(&self, name: &str, image: &str, snapshots: &[String]) -> Result<()> {
+    pub(super) async fn let_replaced_go(
+        &self,
+        name: &str,
+        image: &str,
+        snapshots: &[String],
+        deregistered: bool,
+    ) -> Result<()> {
         let another = || async {
             let holder = self.own_image(name).await?;
             Ok(holder.filter(|holder| holder.image_id() != Some(image)))
@@ -192,7 +198,9 @@ impl Ec2 {
         if holder.is_none() {
             return Ok(());
         }
-        self.deregister(image).await?;
+        if !deregistered {
+            self.deregister(image).await?;
+        }
         for snapshot in snapshots {
             let filters = vec![filter("block-device-mapping.snapshot-id", snapshot)];
             let users = insist(self.effort(None), || self.api.own_images(filters.clone()))

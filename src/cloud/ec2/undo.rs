@@ -62,7 +62,7 @@ impl Ec2 {
             Thing::Image { name, bake, .. } => self.unmake_image(name, bake, made).await,
             Thing::Provisional { bake, .. } => self.unmake_image(&bake.0, bake, made).await,
             Thing::Replaced { name, image, snapshots, .. } => {
-                self.let_replaced_go(name, image, snapshots).await
+                self.let_replaced_go(name, image, snapshots, made.is_some()).await
             }
             // Of a good image: whoever published it finishes it, or retires it.
             Thing::Copy { .. } => Ok(()),

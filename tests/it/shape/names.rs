@@ -140,7 +140,7 @@ fn of_several_that_replace_one_image_at_once_one_stands() {
     std::thread::scope(|scope| {
         // One whose image goes while it waits for it waits no longer than that.
         let force = ["bake", "recipe.toml", "--name", "web", "--force", "--deadline", "visible=5s"];
-        let force = || bakery.bakehouse(&force);
+        let force = move || bakery.bakehouse(&force);
         let bakes: Vec<_> = (0..3).map(|_| scope.spawn(force)).collect();
         let ran: Vec<_> = bakes.into_iter().map(|bake| bake.join().unwrap()).collect();
         assert!(ran.iter().any(|ran| ran.status == Some(0)), "{ran:?}");
