@@ -83,6 +83,15 @@ fn failures_say_what_to_do() {
     let failing = build_rpm(&kitchen.around.path().join("built"), "failing", "1", "1", prein);
     std::fs::copy(&failing, kitchen.recipe().join("failing.rpm")).unwrap();
     fails("./failing.rpm", "the reason is this", "own installation script");
+    // rpm counts one as installed whose script fails at its end, and dnf's exit status is 0.
+    let post = "%post -p <lua>\nprint(\"the late reason\")\nerror(\"no\")";
+    let late = build_rpm(&kitchen.around.path().join("built"), "late", "1", "1", post);
+    std::fs::copy(&late, kitchen.recipe().join("late.rpm")).unwrap();
+    fails("./late.rpm", "the late reason", "own installation script");
+    let step = "[[step]]\nuse = \"dnf\"\nremove = [\"late\"]\n";
+    kitchen.bake(step).unwrap();
+    let step = "[[step]]\nuse = \"dnf\"\ninstall = [\"./late.rpm\"]\ntolerate_failed_scripts = true\n";
+    kitchen.bake(step).unwrap();
 }
 
 #[test]

@@ -99,4 +99,9 @@ fn failures_say_what_to_do() {
     let failing = build_rpm(&built(&kitchen), "failing", "1", "1", pre);
     std::fs::copy(&failing, kitchen.recipe().join("failing.rpm")).unwrap();
     fails("./failing.rpm", "", "the reason is this", "own installation script");
+    // As with dnf: it counts as installed.
+    let post = "%post -p <lua>\nprint(\"the late reason\")\nerror(\"no\")";
+    let late = build_rpm(&built(&kitchen), "late", "1", "1", post);
+    std::fs::copy(&late, kitchen.recipe().join("late.rpm")).unwrap();
+    fails("./late.rpm", "", "the late reason", "own installation script");
 }
