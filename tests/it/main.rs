@@ -13,6 +13,7 @@ mod enter;
 mod hygiene;
 mod iam;
 mod identity;
+mod layers;
 mod local;
 mod manual;
 mod provision;

@@ -222,7 +222,7 @@ fn a_release_from_scratch_boots_by_bios_and_by_uefi() {
     if !can_fill() || !has(&needed) {
         return;
     }
-    let mut bakery = Bakery::new();
+    let mut bakery = Bakery::new().patient("600");
     // The packages stay for the next time.
     let cache = crate::support::bases::packages();
     bakery.set("BAKEHOUSE_CACHE", Some(cache.to_str().unwrap()));

@@ -109,7 +109,7 @@ fn a_root_on_a_logical_volume_is_mounted_grown_and_closed() {
         assert!(told[1].starts_with("logical volume base-vg/data (ext4, label data, 32 MiB"), "{told:?}");
         assert_eq!(fs::read_to_string(root.path().join("srv/kept")).unwrap(), "data", "/srv is there too");
         fs::write(root.path().join("mark"), "baked").unwrap();
-        drop(root.provisioned().close().unwrap());
+        root.provisioned().close().unwrap();
 
         assert_eq!(identity(&image), before, "names and UUIDs are the base's: GRUB finds the group by them");
         image.with_node(2, |node| {
@@ -138,7 +138,7 @@ fn two_copies_of_one_base_are_mounted_at_once() {
         let (one, two) = (mount(&first), mount(&second));
         fs::write(one.path().join("mark"), "one").unwrap();
         fs::write(two.path().join("mark"), "two").unwrap();
-        drop(one.provisioned().close().unwrap());
+        one.provisioned().close().unwrap();
         two.abandon().unwrap();
         for (image, mark) in [(&first, "one"), (&second, "two")] {
             image.with_node(2, |node| {

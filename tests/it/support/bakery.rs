@@ -24,6 +24,7 @@ const LIMIT: &str = "240";
 pub struct Bakery {
     folder: tempfile::TempDir,
     env: BTreeMap<String, String>,
+    limit: &'static str,
 }
 
 impl Bakery {
@@ -37,7 +38,7 @@ impl Bakery {
         }
         env.insert("XDG_CONFIG_HOME".to_owned(), path("config"));
         env.insert("BAKEHOUSE_CLOUD".to_owned(), "local".to_owned());
-        Self { folder, env }
+        Self { folder, env, limit: LIMIT }
     }
 
     /// One that is an EC2 instance as far as the SDK's standard variables say so.
@@ -55,6 +56,12 @@ impl Bakery {
             Some(value) => self.env.insert(name.to_owned(), value.to_owned()),
             None => self.env.remove(name),
         };
+        self
+    }
+
+    /// Lets each command take so many seconds: where a whole distribution is bootstrapped, or booted.
+    pub fn patient(mut self, seconds: &'static str) -> Self {
+        self.limit = seconds;
         self
     }
 
@@ -98,7 +105,7 @@ impl Bakery {
     /// A program in the bakery's folder and environment, ended when it takes too long.
     pub fn program(&self, words: &[&str]) -> Command {
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=10", LIMIT]).args(words);
+        command.args(["--kill-after=10", self.limit]).args(words);
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
