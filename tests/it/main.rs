@@ -16,6 +16,7 @@ mod identity;
 mod layers;
 mod local;
 mod manual;
+mod objects;
 mod provision;
 mod publish;
 mod retire;

@@ -43,6 +43,11 @@ fn what_refers_to_images_is_told_as_aws_tells_it() {
 }
 
 #[test]
+fn its_objects_are_those_of_s3() {
+    passes("standin.test_s3");
+}
+
+#[test]
 fn it_refuses_what_ec2_refuses() {
     passes("standin.test_refusals");
 }

@@ -22,10 +22,18 @@ impl Api {
         let answer = match sent {
             Ok(answer) => answer,
             Err(error) => {
-                return match home_of(&error, &self.region) {
-                    Some(region) => Ok(Home::In(region)),
-                    None => Err(explain("s3:HeadObject", &self.region, error)),
-                };
+                if let Some(region) = home_of(&error, &self.region) {
+                    return Ok(Home::In(region));
+                }
+                // The answer to a HEAD has no body, so none that says its code.
+                let status = error.raw_response().map(|response| response.status().as_u16());
+                let mut trouble = explain("s3:HeadObject", &self.region, error);
+                match status {
+                    Some(403) if trouble.code.is_none() => trouble.code = Some("AccessDenied".to_owned()),
+                    Some(404) if trouble.code.is_none() => trouble.code = Some("NotFound".to_owned()),
+                    _ => {}
+                }
+                return Err(trouble);
             }
         };
         // A bucket without versions says "null".

@@ -23,6 +23,7 @@ mod guard;
 mod host;
 mod masterless;
 mod own;
+mod repositories;
 mod system;
 mod zypper;
 

@@ -8,6 +8,7 @@ pub mod images;
 pub mod machine;
 pub mod metadata;
 pub mod packages;
+pub mod repository;
 pub mod roots;
 pub mod standin;
 pub mod terminal;

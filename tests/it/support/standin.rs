@@ -121,6 +121,11 @@ impl Standin {
         self.post("users", &users);
     }
 
+    /// Puts an object of S3; its `version` and `etag`. See `tests/standin/s3.py`.
+    pub fn object(&self, object: Value) -> Value {
+        self.post("objects", &object)
+    }
+
     /// An image goes without its snapshots, as when EC2 got no further.
     pub fn forget_image(&self, image: &str) {
         self.post("forget", &json!({"image": image}));

@@ -1,0 +1,84 @@
+# Repositories that a step adds, with their keys. Read by ./run.
+
+# Files that are there for this step alone, removed at its end.
+passing=/run/bakehouse-dnf-passing
+
+value() { if [ -e "$1" ]; then cat "$1"; fi; }
+
+words() { if [ -e "$1" ]; then tr '\n' ' ' <"$1" | sed 's/ *$//'; fi; }
+
+put() {
+    mkdir -p "${1%/*}"
+    if [ "$2" = false ]; then
+        [ ! -e "$1" ] || fail "the image has $1 already: give what is to be gone after the step another name"
+        printf '%s\n' "$1" >>"$passing"
+    fi
+    cat >"$1"
+    chmod 0644 "$1"
+}
+
+keys() { rpm -q gpg-pubkey 2>/dev/null | grep '^gpg-pubkey-' | sort || true; }
+
+# Removes what was for this step alone: files, and the keys that were not there before.
+remove_passing() {
+    if [ -e "$passing.keys" ]; then
+        for key in $(keys); do
+            grep -qxF "$key" "$passing.keys" || rpm -e --allmatches "$key"
+        done
+        rm -f "$passing.keys"
+    fi
+    [ -e "$passing" ] || return 0
+    while IFS= read -r file; do rm -f "$file"; done <"$passing"
+    rm -f "$passing"
+}
+
+repository() {
+    name=$(value "$1/name") keep=$(value "$1/keep") signed=
+    case $name in
+    '' | [.-]* | *[!A-Za-z0-9_.:-]*) fail "the repository's name $name cannot be an id: letters, digits, . _ : -" ;;
+    esac
+    if [ -e "$1/key" ]; then key=$(value "$1/key"); else key=$1/key_text; fi
+    if [ -e "$key" ]; then
+        signed=/etc/pki/rpm-gpg/RPM-GPG-KEY-$name
+        put "$signed" "$keep" <"$key"
+        # Now, and known before the keys of passing repositories: nothing asks about it later.
+        if [ "$keep" != false ]; then rpm --import "$signed"; fi
+    elif [ "$(value "$1/gpgcheck")" = true ]; then
+        fail "repository $name has no key: give key (a file or a URL) or key_text, or say gpgcheck = false"
+    fi
+    case $manager in
+    zypper) folder=/etc/zypp/repos.d ;;
+    *) folder=/etc/yum.repos.d ;;
+    esac
+    digit() { if [ "$(value "$1")" = true ]; then echo 1; else echo 0; fi; }
+    {
+        printf '[%s]\nname=%s\nenabled=1\n' "$name" "$name"
+        given=
+        for kind in baseurl metalink mirrorlist; do
+            if [ -e "$1/$kind" ]; then
+                given=true
+                printf '%s=%s\n' "$kind" "$(words "$1/$kind")"
+            fi
+        done
+        [ -n "$given" ] || fail "repository $name says no place: give baseurl, metalink or mirrorlist"
+        printf 'gpgcheck=%s\n' "$(digit "$1/gpgcheck")"
+        printf 'repo_gpgcheck=%s\n' "$(digit "$1/repo_gpgcheck")"
+        if [ -n "$signed" ]; then printf 'gpgkey=file://%s\n' "$signed"; fi
+        if [ -e "$1/priority" ]; then printf 'priority=%s\n' "$(value "$1/priority")"; fi
+        if [ -e "$1/exclude" ]; then printf 'exclude=%s\n' "$(words "$1/exclude")"; fi
+    } | put "$folder/$name.repo" "$keep"
+}
+
+repositories() {
+    number=0
+    while [ -d "$params/repositories/$number" ]; do
+        repository "$params/repositories/$number"
+        number=$((number + 1))
+    done
+    if [ -e "$passing" ]; then
+        keys >"$passing.keys"
+        while IFS= read -r file; do
+            case $file in /etc/pki/rpm-gpg/*) rpm --import "$file" ;; esac
+        done <"$passing"
+    fi
+}
