@@ -13,16 +13,19 @@ use crate::cloud::Cloud;
 use crate::error::{Failure, Kind};
 use crate::journal::Journal;
 use crate::plan::{BakeId, Plan};
+use crate::provision::Vault;
 use crate::report::{Reporter, result::Baked};
 use crate::stop::Stop;
 
 mod base;
 mod captured;
 mod enter;
+mod hooks;
 mod names;
 mod operator;
 mod publish;
 mod scratch;
+mod secrets;
 mod verbs;
 mod work;
 
@@ -73,24 +76,29 @@ pub enum OnError {
 
 /// Bakes: the image, and what could not be published or released after it was registered (the image is good then).
 pub async fn bake(kitchen: &Kitchen<'_>, plan: &Plan) -> Result<(Baked, Option<anyhow::Error>)> {
-    crate::provision::has_programs(plan.steps.iter().chain(&plan.checks))?;
+    let runs = plan.steps.iter().chain(&plan.checks).filter(|step| step.skipped.is_none());
+    crate::provision::has_programs(runs)?;
     kitchen.can_fill(plan)?;
+    let secrets = kitchen.fetch_secrets(plan).await?;
     let journal = kitchen.begin(plan)?;
-    let result = forward(kitchen, plan, &journal).await;
-    settle(kitchen, journal, result).await
+    let result = forward(kitchen, plan, secrets, &journal).await;
+    let baked = settle(kitchen, journal, result).await?;
+    Ok(kitchen.after_image(&plan.hooks, baked).await)
 }
 
 /// The road of a bake, start to end.
 async fn forward(
     kitchen: &Kitchen<'_>,
     plan: &Plan,
+    secrets: Vault,
     journal: &Journal,
 ) -> Result<(Baked, Option<anyhow::Error>)> {
     let volume = kitchen.make_disk(plan, journal).await?;
     let disk = kitchen.open(&volume)?;
     let disk = kitchen.fill(disk, plan)?;
+    let disk = kitchen.before_mount(disk, plan).await?;
     let mounted = kitchen.mount(disk, plan)?;
-    let (provisioned, contents) = kitchen.provision(mounted, plan).await?;
+    let (provisioned, contents) = kitchen.provision(mounted, plan, secrets).await?;
     let closed = kitchen.close(provisioned)?;
     let snapshot = kitchen.capture(closed, volume, plan, contents, journal).await?;
     let image = kitchen.register(snapshot, journal).await?;
@@ -100,11 +108,13 @@ async fn forward(
 /// Goes on with a bake that died after its snapshot began: waits, registers, publishes, releases the rest.
 pub async fn resume(kitchen: &Kitchen<'_>, id: &BakeId) -> Result<(Baked, Option<anyhow::Error>)> {
     let (journal, begun) = kitchen.take_up(id).await?;
+    let hooks = begun.hooks.clone();
     let result = match kitchen.register(begun, &journal).await {
         Ok(image) => Ok(kitchen.publish(image, &journal).await),
         Err(error) => Err(error),
     };
-    settle(kitchen, journal, result).await
+    let baked = settle(kitchen, journal, result).await?;
+    Ok(kitchen.after_image(&hooks, baked).await)
 }
 
 /// The end of every bake: what the journal still owns is undone, newest first. The first error stays the one

@@ -300,10 +300,14 @@ pub struct Plan {
     pub environment: Option<String>,
     /// The recipe's variables.
     pub variables: Variables,
+    /// What templates of files are told of the bake, as `fact.NAME`.
+    pub facts: BTreeMap<String, String>,
     /// The steps, in order.
     pub steps: Vec<crate::provisioner::StepPlan>,
     /// The checks, in order.
     pub checks: Vec<crate::provisioner::StepPlan>,
+    /// Programs of the builder that run on it, in order.
+    pub hooks: Vec<crate::provisioner::HookPlan>,
     /// What is taken out of the root before it is closed, and looked for in it.
     pub hygiene: HygieneSpec,
     /// What is done with the image once it is registered.

@@ -6,6 +6,7 @@ use crate::cloud::{Cloud, DiskHandle, ImageSpec};
 use crate::contents::{Difference, hygiene};
 use crate::journal::{Journal, Record, Standing, Thing};
 use crate::plan::{BakeId, BaseFacts, Publishing};
+use crate::provisioner::HookPlan;
 use crate::stop::Stop;
 
 /// The journal's note of what registering needs.
@@ -27,6 +28,9 @@ pub struct Captured {
     pub(super) hygiene: hygiene::Report,
     #[serde(default)]
     pub(super) publishing: Option<Publishing>,
+    /// The hooks after the image.
+    #[serde(default)]
+    pub(super) hooks: Vec<HookPlan>,
 }
 
 /// What the journal of a dead bake says of its capture; nothing where that had not begun.

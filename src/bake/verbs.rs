@@ -15,7 +15,8 @@ use crate::disk::{ClosedDisk, Disk, MountOptions, MountedRoot, ProvisionedRoot};
 use crate::error::{Failure, Kind};
 use crate::journal::{Journal, Thing};
 use crate::plan::{BakeId, Late, MainPackage, NamePlan, Plan, Publishing};
-use crate::provision::Provisioning;
+use crate::provision::{Provisioning, Vault};
+use crate::recipe::HookPoint;
 use crate::report::result::{Baked, rounded};
 use crate::sandbox::Sandbox;
 
@@ -84,6 +85,7 @@ impl Kitchen<'_> {
         &self,
         root: MountedRoot,
         plan: &Plan,
+        secrets: Vault,
     ) -> Result<(ProvisionedRoot, Contents)> {
         let sandbox = Sandbox::new(root.path());
         let work = self.work_folder(plan);
@@ -92,12 +94,21 @@ impl Kitchen<'_> {
             Vec::new()
         });
         let provisioning = Provisioning::new(&sandbox, self.cache, &work, self.stop, self.reporter)
-            .with_disk(crate::provision::Disk { nodes, names: root.names() });
-        let result = self.steps_and_checks(&provisioning, plan).await;
+            .with_disk(crate::provision::Disk { nodes, names: root.names() })
+            .with_secrets(secrets)
+            .with_words(&plan.variables, &plan.facts);
+        let result = self.steps_and_checks(&provisioning, &root, plan).await;
         // What provisioning put in place goes before the root is closed, whichever way it ended.
         let tidied = provisioning.finish().await;
         let result = match result.and_then(|contents| tidied.map(|()| contents)) {
             Ok(contents) => self.clean(&sandbox, plan, contents).await,
+            Err(error) => Err(error),
+        };
+        let result = match result {
+            Ok(contents) => {
+                let ran = self.root_hooks(HookPoint::BeforeClose, &root, plan).await;
+                ran.map(|()| contents)
+            }
             Err(error) => Err(error),
         };
         match result {
@@ -112,10 +123,16 @@ impl Kitchen<'_> {
         }
     }
 
-    async fn steps_and_checks(&self, provisioning: &Provisioning<'_>, plan: &Plan) -> Result<Contents> {
+    async fn steps_and_checks(
+        &self,
+        provisioning: &Provisioning<'_>,
+        root: &MountedRoot,
+        plan: &Plan,
+    ) -> Result<Contents> {
         let sandbox = provisioning.sandbox();
         let before = inventory(sandbox, self.stop).await?;
         let record = hygiene::record(sandbox, &plan.hygiene, self.stop).await?;
+        self.root_hooks(HookPoint::AfterMount, root, plan).await?;
         provisioning.begin().await?;
         let mut main = None;
         for (number, step) in (1..).zip(&plan.steps) {
@@ -209,6 +226,7 @@ impl Kitchen<'_> {
             provisioning_seconds: rounded(contents.provisioning),
             hygiene: contents.hygiene,
             publishing,
+            hooks: plan.hooks.iter().filter(|hook| hook.at == HookPoint::AfterImage).cloned().collect(),
         };
         if let Some(publishing) = &captured.publishing {
             journal.note(super::PUBLISH, &publishing.again)?;
@@ -244,6 +262,7 @@ impl Kitchen<'_> {
             provisioning_seconds,
             hygiene,
             publishing,
+            hooks: _,
         } = captured;
         let progress = |done: &str| self.reporter.note(&format!("{snapshot}: {done}"));
         // The volume goes while the snapshot is pending. Its failure is no reason to lose the image: the

@@ -82,7 +82,7 @@ impl Order {
             again: &self.again,
             env: &|name| std::env::var(name).ok(),
         };
-        let mut plan = make(&recipe, settled.steps, settled.checks, facts)?;
+        let mut plan = make(&recipe, settled, facts)?;
         settle_name(cloud, &mut plan).await?;
         if let Some(publish) = &plan.publish {
             let name = match &plan.image.name {
@@ -104,7 +104,7 @@ fn is_recipe(word: &str) -> bool {
     Path::new(word).extension().is_some_and(|ending| ending == "toml")
 }
 
-/// SHA-256 over the recipe's text, each provisioner's digest and each local file that a step names.
+/// SHA-256 over the recipe's text and variables, each provisioner's digest and each local file that a step or hook names.
 pub fn digest(read: &Read) -> Result<String> {
     let Read { source, settled, recipe } = read;
     let mut hash = Sha256::new();
@@ -138,6 +138,10 @@ pub fn digest(read: &Read) -> Result<String> {
                 }
             }
         }
+    }
+    for file in settled.hooks.iter().filter_map(|hook| hook.file.as_ref()) {
+        let from = std::fs::canonicalize(file).with_context(|| format!("following {}", file.display()))?;
+        hash_tree(&mut hash, &from)?;
     }
     Ok(hex(&hash.finalize()))
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::error::{Failure, Kind};
-use crate::provisioner::{Builder, FileFacts, Library, Settled, check_recipe};
+use crate::provision::check_template;
+use crate::provisioner::{Builder, FileFacts, Library, Settled, StagedFile, check_recipe};
 use crate::recipe::{Complained, Inputs, Look, Recipe, Source, render, source_from_bytes, vars};
 
 use super::inputs::RecipeFlags;
@@ -76,7 +77,10 @@ pub fn check(source: Source, folder: &Path, downloads: &Path, inputs: &Inputs) -
     let builder = Builder { recipe_folder: &folder, downloads, facts: &facts };
     let wrong = match check_recipe(&source, &Library::open(&folder), builder, inputs) {
         Ok((mut recipe, settled)) => match super::shape::fill_in_uefi(&mut recipe, &folder) {
-            Ok(()) => return Ok(Read { source, recipe, settled }),
+            Ok(()) => {
+                check_templates(&recipe, &settled)?;
+                return Ok(Read { source, recipe, settled });
+            }
             Err(complaint) => vec![Complained { source: source.clone(), complaints: vec![complaint] }],
         },
         Err(wrong) => wrong,
@@ -92,6 +96,18 @@ pub fn check(source: Source, folder: &Path, downloads: &Path, inputs: &Inputs) -
         false => (Kind::Recipe, format!("{} is not good", source.name)),
     };
     Err(Failure::new(kind, message).hint("mend what is underlined above; nothing was touched").into())
+}
+
+/// Looks whether the files that are templates can be filled in.
+fn check_templates(recipe: &Recipe, settled: &Settled) -> Result<()> {
+    for step in settled.steps.iter().chain(&settled.checks) {
+        let local = |staged: &&StagedFile| staged.url.is_none() && staged.object.is_none();
+        for staged in step.all_staged().filter(local).filter(|staged| staged.template) {
+            check_template(&staged.from, &recipe.variables)
+                .with_context(|| format!("looking at the templates of step {:?}", step.name))?;
+        }
+    }
+    Ok(())
 }
 
 /// What is at a path on this host. Links are followed, as staging does.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use async_trait::async_trait;
 
+use crate::error::{Failure, Kind};
 use crate::journal::{Journal, Thing};
 use crate::plan::{
     Arch, BakeId, BaseFacts, CleanlyClosed, DeviceFacts, DiskPlan, Locator, Place, Publishing, Shape,
@@ -207,6 +208,16 @@ pub trait Cloud: Send + Sync {
     }
     /// The images of a Region, or of the one in use; the local store has but its own.
     async fn shelf(&self, region: Option<&str>) -> Result<Box<dyn shelf::Shelf + '_>>;
+
+    /// A secret that the cloud keeps: the value of a parameter, decrypted with the builder's own credentials.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Access`] where the builder may not read it; [`crate::error::Kind::Recipe`] where the cloud keeps none.
+    async fn secret_parameter(&self, name: &str) -> Result<String> {
+        let message = format!("{name} is an SSM parameter, which the {} cloud has not", self.name());
+        let hint = "take the secret from `env` or `file` here, by an [env.NAME] of the recipe for one";
+        Err(Failure::new(Kind::Recipe, message).hint(hint).into())
+    }
 
     /// The API calls made so far: name to count. Empty where there is no API.
     fn calls(&self) -> BTreeMap<String, u32> {

@@ -59,6 +59,16 @@ impl Plan {
             row(&format!("check {}", number + 1), &describe_step(check));
         }
         self.describe_stops().iter().for_each(|(key, value)| row(key, value));
+        for hook in &self.hooks {
+            let command = hook.command.join(" ");
+            let about = format!(
+                "{}: {} runs {command} on the builder; at most {} s",
+                hook.at.word(),
+                hook.name,
+                hook.timeout
+            );
+            row("hook", &about);
+        }
         row("hygiene", &self.describe_hygiene());
         row("audit", &self.describe_audit());
         for note in &self.notes {
@@ -171,6 +181,9 @@ fn describe_step(step: &StepPlan) -> String {
         if let Some(most) = most {
             text.push_str(&format!("; at most {most} {name}"));
         }
+    }
+    for (name, source) in &step.secrets {
+        text.push_str(&format!("; secret {name} from {source}"));
     }
     if let Some(when) = &step.when {
         text.push_str(&format!("; when {when}"));

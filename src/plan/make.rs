@@ -8,10 +8,10 @@ use super::{
     BakeId, BaseFacts, DiskPlan, ImagePlan, NamePlan, Place, Plan, PublishPlan, SnapshotPlan, judge_name,
 };
 use crate::error::{Failure, Kind};
-use crate::provisioner::StepPlan;
+use crate::provisioner::{Settled, StepPlan};
 use crate::recipe::template::{self, OPEN, Template, Unfilled};
 use crate::recipe::units::show_size;
-use crate::recipe::{BaseSelector, Recipe, family};
+use crate::recipe::{BaseSelector, Recipe, SecretSource, family};
 
 /// The longest description that RegisterImage takes, in characters.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CopyImage.html> (255 bytes at most).
@@ -45,12 +45,7 @@ pub struct Facts<'a> {
 /// # Errors
 /// [`Kind::Base`] when the builder cannot run the base's architecture, [`Kind::Name`] for a name that AWS
 /// would refuse, [`Kind::Recipe`] for a disk smaller than its base or a tag that no resource takes.
-pub fn make(
-    recipe: &Recipe,
-    steps: Vec<StepPlan>,
-    checks: Vec<StepPlan>,
-    facts: Facts<'_>,
-) -> Result<Plan, Failure> {
+pub fn make(recipe: &Recipe, settled: Settled, facts: Facts<'_>) -> Result<Plan, Failure> {
     let Facts { bake, place, base, now, creator, digest, again, env } = facts;
     if !place.runs.contains(&base.arch) {
         let message = format!(
@@ -68,7 +63,8 @@ pub fn make(
         step
     };
     let (steps, checks): (Vec<_>, Vec<_>) =
-        (steps.into_iter().map(skip).collect(), checks.into_iter().map(skip).collect());
+        (settled.steps.into_iter().map(skip).collect(), settled.checks.into_iter().map(skip).collect());
+    secrets_there(&place, steps.iter().chain(&checks))?;
     let asks_package = steps.iter().any(|step| step.skipped.is_none() && step.may_tell_package());
     let words = Words { base: &base, now, env };
     let settle = |what: &str, text: &str| -> Result<(String, bool), Failure> {
@@ -178,6 +174,7 @@ pub fn make(
     };
     let hygiene = recipe.hygiene.clone();
     let (base_age, warnings) = (base.age(now), super::base::warnings(recipe, &base, now));
+    let told = facts_of(&bake, &place, &base, &image.name, now);
     let (environment, variables) = (recipe.environment.clone(), recipe.variables.clone());
     Ok(Plan {
         bake,
@@ -192,12 +189,52 @@ pub fn make(
         recipe_digest: digest,
         environment,
         variables,
+        facts: told,
         steps,
         checks,
+        hooks: settled.hooks,
         hygiene,
         publish,
         stops: super::Stops::default(),
     })
+}
+
+/// What templates of files are told of the bake; the image's distribution and release are added once it is mounted.
+fn facts_of(
+    bake: &BakeId,
+    place: &Place,
+    base: &BaseFacts,
+    name: &NamePlan,
+    now: jiff::Timestamp,
+) -> BTreeMap<String, String> {
+    let id = base.image.clone().unwrap_or_else(|| base.snapshot.clone());
+    let mut facts = vec![
+        ("arch", base.arch.as_str().to_owned()),
+        ("base", base.name.clone().unwrap_or_else(|| id.clone())),
+        ("base_id", id),
+        ("bake", bake.0.clone()),
+        ("cloud", place.cloud.clone()),
+        ("region", place.region.clone()),
+        ("date", now.strftime("%Y-%m-%d").to_string()),
+        ("time", now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+    ];
+    if let NamePlan::Settled(name) = name {
+        facts.push(("image", name.clone()));
+    }
+    facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// Refuses secrets that this cloud does not keep.
+fn secrets_there<'s>(place: &Place, steps: impl Iterator<Item = &'s StepPlan>) -> Result<(), Failure> {
+    for step in steps.filter(|step| step.skipped.is_none() && place.cloud == "local") {
+        for source in step.secrets.values().filter(|source| matches!(source, SecretSource::Parameter(_))) {
+            let message =
+                format!("step {:?} takes a secret from {source}, which the local store has not", step.name);
+            return Err(Failure::new(Kind::Recipe, message)
+                .hint("take it from `env` or `file` there: an [env.NAME] of the recipe can say so"));
+        }
+    }
+    Ok(())
 }
 
 struct Words<'a> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::provisioner::{StepPlan, Work};
+use crate::provisioner::{Settled, StepPlan, Work};
 use crate::recipe::{Recipe, Source};
 
 fn recipe(text: &str) -> Recipe {
@@ -56,7 +56,11 @@ fn step(query: bool) -> StepPlan {
 }
 
 fn made(text: &str, steps: Vec<StepPlan>) -> Result<Plan, Failure> {
-    make(&recipe(text), steps, Vec::new(), facts(&|name| (name == "STAGE").then(|| "prod".to_owned())))
+    make(
+        &recipe(text),
+        Settled { steps, ..Settled::default() },
+        facts(&|name| (name == "STAGE").then(|| "prod".to_owned())),
+    )
 }
 
 const BASE: &str = "[base]\nami = \"ami-0abc1234def567890\"\n";
@@ -138,7 +142,7 @@ fn what_cannot_be_baked_is_refused() {
     assert_eq!(made(&image(&long), vec![]).unwrap_err().kind, Kind::Recipe);
     let mut other = facts(&|_| None);
     other.base.arch = Arch::Arm64;
-    let failure = make(&recipe(&image("name = 'web'")), vec![], vec![], other).unwrap_err();
+    let failure = make(&recipe(&image("name = 'web'")), Settled::default(), other).unwrap_err();
     assert_eq!(failure.kind, Kind::Base);
     assert!(failure.message.contains("arm64"), "{failure}");
 }
@@ -180,7 +184,7 @@ fn a_base_is_told_with_its_age_and_warned_of() {
         facts.base.created = Some("2026-11-01T04:05:06.000Z".into());
         change(&mut facts.base);
         let text = format!("[image]\nname = 'web'\n{BASE}{max_age}");
-        make(&recipe(&text), vec![], vec![], facts).unwrap()
+        make(&recipe(&text), Settled::default(), facts).unwrap()
     };
     let young = plan("max_age = '22d'\n", &|_| {});
     assert_eq!((young.base_age, young.warnings.as_slice()), (Some(22 * 86_400), [].as_slice()));
@@ -210,7 +214,7 @@ fn a_disk_of_the_users_is_taken_as_it_is() {
         facts.base.snapshot = "vol-1".into();
         facts.base.given = Some(Given::Volume { id: "vol-1".into(), attached: None });
         let text = format!("[image]\nname = 'web'\n[base]\nvolume = 'vol-0abc1234def567890'\n{more}");
-        make(&recipe(&text), vec![], vec![], facts)
+        make(&recipe(&text), Settled::default(), facts)
     };
     let told = plan("max_age = '1d'\n").unwrap().describe();
     assert!(told.contains("disk         4GiB, vol-1 itself") && !told.contains("warning"), "{told}");

@@ -22,7 +22,8 @@ const FULL_HINT: &str = "the disk is full: set a larger [disk] size in the recip
 pub(super) fn of_run(error: anyhow::Error, kind: Kind, what: &str) -> anyhow::Error {
     match failure_of(&error) {
         Some(failure) if failure.kind == Kind::Step => {
-            let hint = failure.hint.clone();
+            let hint =
+                failure.hint.clone().or_else(|| Some("the bake's log has the whole output".to_owned()));
             let told = Failure { kind, message: format!("{what} failed"), hint };
             of_disk(error.context(told))
         }
@@ -39,6 +40,7 @@ pub(super) fn of_disk(error: anyhow::Error) -> anyhow::Error {
 }
 
 /// Listens to a step's output.
+#[derive(Default)]
 pub(super) struct Ear {
     last: VecDeque<String>,
     hints: Vec<Hint>,

@@ -1,6 +1,7 @@
 //! A plan's steps, run through the sandbox. Knows nothing of disks or clouds, and of package managers only
 //! what the provisioners' folders say.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,17 +15,25 @@ mod enter;
 mod failure;
 mod files;
 mod guard;
+mod hook;
 mod os_release;
 mod run;
+mod secrets;
 mod stage;
+mod template;
 
 use crate::error::{Failure, Kind};
 use crate::plan::MainPackage;
 use crate::provisioner::{CacheUse, STEP_FOLDER, StepPlan, Work};
-use crate::recipe::Release;
+use crate::recipe::{Release, Variables};
 use crate::report::Reporter;
 use crate::sandbox::{Bind, Builtin, Network, Outcome, Program, Run, Sandbox, Stream};
 use crate::stop::Stop;
+
+pub use hook::run_hook;
+pub use secrets::Vault;
+use template::Words;
+pub use template::check as check_template;
 
 use run::{in_folder, parse_package, program_of, run_of, show};
 
@@ -56,6 +65,8 @@ pub struct Provisioning<'a> {
     stop: &'a Stop,
     reporter: &'a Reporter,
     disk: Disk,
+    secrets: Vault,
+    words: Words,
     state: Mutex<State>,
 }
 
@@ -77,12 +88,35 @@ impl<'a> Provisioning<'a> {
         reporter: &'a Reporter,
     ) -> Self {
         let (caches, work) = (caches.to_owned(), work.to_owned());
-        Self { sandbox, caches, work, stop, reporter, disk: Disk::default(), state: Mutex::default() }
+        Self {
+            sandbox,
+            caches,
+            work,
+            stop,
+            reporter,
+            disk: Disk::default(),
+            secrets: Vault::default(),
+            words: Words::default(),
+            state: Mutex::default(),
+        }
     }
 
     /// The bake's own disk, for steps that ask for `devices = "disk"`.
     pub fn with_disk(mut self, disk: Disk) -> Self {
         self.disk = disk;
+        self
+    }
+
+    /// The values of the steps' secrets. From now on they are not told.
+    pub fn with_secrets(mut self, secrets: Vault) -> Self {
+        self.reporter.mask(&secrets.masks());
+        self.secrets = secrets;
+        self
+    }
+
+    /// What files that are templates are filled in with.
+    pub fn with_words(mut self, variables: &Variables, facts: &BTreeMap<String, String>) -> Self {
+        self.words = Words::new(variables, facts);
         self
     }
 
@@ -219,8 +253,13 @@ impl<'a> Provisioning<'a> {
             state.steps
         };
         let folder = self.work.join(format!("step-{number}"));
+        let mut words = self.words.clone();
+        if step.staged.iter().any(|staged| staged.template) {
+            let Release { families, version } = self.release()?;
+            words = words.with([("distribution", families.first().cloned()), ("release", version)]);
+        }
         let (step, stop) = (step.clone(), self.stop.clone());
-        blocking(move || stage::stage(&step, &folder, &stop)).await
+        blocking(move || stage::stage(&step, &folder, &words, &stop)).await
     }
 
     async fn run_staged(
@@ -262,13 +301,15 @@ impl<'a> Provisioning<'a> {
         })
         .await?;
         binds.extend(caches.iter().flat_map(cache::InUse::binds));
-        let run = run_of(step, program_of(step)?, binds, &self.disk)?;
+        let mut run = run_of(step, program_of(step)?, binds, &self.disk)?;
+        run.secrets = self.secrets.of(step);
 
         let mut ear = failure::Ear::new(step);
         let began = Instant::now();
         let mut line = |_: Stream, text: &str| {
-            ear.hear(text);
-            self.reporter.line(&step.name, text);
+            let text = self.reporter.masked(text);
+            ear.hear(&text);
+            self.reporter.line(&step.name, &text);
         };
         let outcome = match step.host {
             true => enter::run(self.sandbox, &run, &self.door(), self.stop, &mut line).await,

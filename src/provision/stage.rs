@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::template::{self, Words};
 use super::{cache, download};
 use crate::error::{Failure, Kind};
 use crate::provisioner::{STEP_FOLDER, StagedFile, StepPlan, param_files};
@@ -34,10 +35,10 @@ impl Staged {
     }
 }
 
-/// Writes `step`'s folder at `folder`, which must not be there, and says what is to be bound for it. The builder's own files are copied
-/// where they must become executable and else bound, so that nothing is ever moved or written to. Blocking:
+/// Writes `step`'s folder at `folder`, which must not be there, and says what is to be bound for it. The builder's
+/// own files are copied where they must become executable, filled in where they are templates, and else bound, so that nothing is ever moved or written to. Blocking:
 /// fetches what has a URL.
-pub(super) fn stage(step: &StepPlan, folder: &Path, stop: &Stop) -> Result<Staged> {
+pub(super) fn stage(step: &StepPlan, folder: &Path, words: &Words, stop: &Stop) -> Result<Staged> {
     let what = || format!("making the step's folder {}", folder.display());
     make_folder(folder).with_context(what)?;
     for file in &step.files {
@@ -51,8 +52,8 @@ pub(super) fn stage(step: &StepPlan, folder: &Path, stop: &Stop) -> Result<Stage
     let mut binds =
         vec![Bind { source: folder.to_owned(), target: PathBuf::from(STEP_FOLDER), writable: false }];
     for staged in &step.staged {
-        let bind =
-            stage_file(staged, folder, stop).with_context(|| format!("staging {}", staged.from.display()))?;
+        let bind = stage_file(staged, folder, words, stop)
+            .with_context(|| format!("staging {}", staged.from.display()))?;
         if bind.as_ref().is_some_and(|bind| bind.source.is_dir()) {
             mount_points.push(folder.join("files").join(&staged.to));
         }
@@ -61,7 +62,7 @@ pub(super) fn stage(step: &StepPlan, folder: &Path, stop: &Stop) -> Result<Stage
     Ok(Staged { folder: folder.to_owned(), binds, mount_points })
 }
 
-fn stage_file(staged: &StagedFile, folder: &Path, stop: &Stop) -> Result<Option<Bind>> {
+fn stage_file(staged: &StagedFile, folder: &Path, words: &Words, stop: &Stop) -> Result<Option<Bind>> {
     let place = within(&folder.join("files"), &staged.to)?;
     match (&staged.url, &staged.sha256) {
         (Some(url), Some(sha256)) => download::fetch(url, sha256, &staged.from, stop)?,
@@ -81,6 +82,10 @@ fn stage_file(staged: &StagedFile, folder: &Path, stop: &Stop) -> Result<Option<
     let meta = std::fs::metadata(&source).context("looking at it")?;
     let parent = place.parent().unwrap_or(folder);
     make_folder(parent)?;
+    if staged.template {
+        template::render(&source, &place, words)?;
+        return Ok(None);
+    }
     if meta.is_file() && staged.executable {
         std::fs::copy(&source, &place).context("copying it")?;
         std::fs::set_permissions(&place, Permissions::from_mode(0o755)).context("making it executable")?;

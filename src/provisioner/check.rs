@@ -156,6 +156,9 @@ fn is_mode(text: &str) -> bool {
     octal || text.split(',').all(clause)
 }
 
+/// A parameter of this name, where it is true, makes templates of the files that the paths beside it name.
+const TEMPLATE: &str = "template";
+
 impl Values<'_> {
     /// The value of a parameter. `place` is where its files are staged, below the step's `files/`.
     pub(super) fn value(
@@ -243,6 +246,11 @@ impl Values<'_> {
             }
         }
         table.finish(complaints);
+        if params.get(TEMPLATE) == Some(&Value::Bool(true)) {
+            for staged in self.staged.iter_mut().filter(|staged| staged.to.starts_with(place)) {
+                staged.template = true;
+            }
+        }
         params
     }
 
@@ -294,6 +302,7 @@ impl Values<'_> {
                     sha256: Some(sha256.clone()),
                     url: Some(url.clone()),
                     object: None,
+                    template: false,
                     executable,
                 }
             }
@@ -312,6 +321,7 @@ impl Values<'_> {
                     sha256: sha256.clone(),
                     url: None,
                     object: Some(object.clone()),
+                    template: false,
                     executable,
                 }
             }
@@ -319,7 +329,15 @@ impl Values<'_> {
                 let from = self.resolve(what, path, complaints)?;
                 self.look(what, path, &from, kind, complaints)?;
                 let name = from.file_name().map_or_else(|| PathBuf::from("folder"), PathBuf::from);
-                StagedFile { to: place.join(name), from, sha256: None, url: None, object: None, executable }
+                StagedFile {
+                    to: place.join(name),
+                    from,
+                    sha256: None,
+                    url: None,
+                    object: None,
+                    template: false,
+                    executable,
+                }
             }
         };
         staged.to = staged.to.components().collect();
@@ -343,7 +361,12 @@ impl Values<'_> {
     }
 
     /// The absolute path that the recipe's path means.
-    fn resolve(&self, what: &str, path: &Spanned<String>, complaints: &mut Complaints) -> Option<PathBuf> {
+    pub(super) fn resolve(
+        &self,
+        what: &str,
+        path: &Spanned<String>,
+        complaints: &mut Complaints,
+    ) -> Option<PathBuf> {
         if path.value.starts_with('/') {
             return Some(PathBuf::from(&path.value));
         }
@@ -370,7 +393,7 @@ impl Values<'_> {
     }
 
     /// Complains unless something of the wanted kind is there.
-    fn look(
+    pub(super) fn look(
         &self,
         what: &str,
         path: &Spanned<String>,

@@ -9,6 +9,7 @@ mod around;
 mod check;
 mod define;
 mod definition;
+mod hook;
 mod library;
 mod object;
 mod schema;
@@ -19,6 +20,7 @@ mod step;
 mod value;
 
 pub use definition::{Choice, Definition, Param, ParamType, PathKind, Runs, TemporaryFile};
+pub use hook::HookPlan;
 pub use library::{Library, NotFound};
 pub use object::Object;
 pub use settle::{Settled, check_recipe};

@@ -5,20 +5,23 @@ use std::path::Path;
 
 use super::check::Values;
 use super::library::{Library, NotFound};
-use super::{Alternative, Builder, Choice, Definition, Runs, StepPlan, Value, Work};
+use super::{Alternative, Builder, Choice, Definition, HookPlan, Runs, StepPlan, Value, Work, hook};
 use crate::recipe::reader::{Complaints, Table, did_you_mean, listed, shown};
 use crate::recipe::template::{OPEN, Template};
 use crate::recipe::{
-    self, BaseSelector, Bootstrap, Complained, Complaint, Inputs, RawValue, Recipe, Source, Spanned, StepSpec,
+    self, BaseSelector, Bootstrap, Complained, Complaint, Inputs, RawValue, Recipe, SecretSource, Source,
+    Spanned, StepSpec,
 };
 
-/// A recipe's steps and checks, settled.
-#[derive(Debug, Clone)]
+/// A recipe's steps, checks and hooks, settled.
+#[derive(Debug, Clone, Default)]
 pub struct Settled {
     /// The steps, in order.
     pub steps: Vec<StepPlan>,
     /// The checks, in order.
     pub checks: Vec<StepPlan>,
+    /// The hooks, in order.
+    pub hooks: Vec<HookPlan>,
 }
 
 /// Parses a recipe, with what is given besides its text, and settles all of its steps and checks.
@@ -119,7 +122,9 @@ impl Settler<'_> {
         let mut settle = |steps: &[StepSpec]| -> Vec<StepPlan> {
             steps.iter().filter_map(|step| self.step(step, complaints)).collect()
         };
-        let settled = Settled { steps: settle(&readable.steps), checks: settle(&readable.checks) };
+        let (steps, checks) = (settle(&readable.steps), settle(&readable.checks));
+        let hooks = hook::settle(&readable.hooks, self.builder, complaints);
+        let settled = Settled { steps, checks, hooks };
         if let Some(recipe) = &readable.recipe
             && settled.steps.len() == recipe.steps.len()
         {
@@ -251,6 +256,19 @@ impl Settler<'_> {
                 );
             }
         }
+        let mut secrets = BTreeMap::new();
+        for (name, source) in &step.secrets {
+            let settled = match &source.value {
+                SecretSource::File(path) => {
+                    let path = Spanned { value: path.display().to_string(), span: source.span.clone() };
+                    let what = format!("the secret `{name}`");
+                    // Whether it is there is asked when it is read: who checks a recipe need not have it.
+                    values.resolve(&what, &path, complaints).map(SecretSource::File)
+                }
+                other => Some(other.clone()),
+            };
+            secrets.extend(settled.map(|source| (name.clone(), source)));
+        }
         let mut staged = values.staged;
         let (work, short) = match &definition.runs {
             Runs::Command(command) => (Work::Command(command.clone()), None),
@@ -298,6 +316,7 @@ impl Settler<'_> {
             programs: definition.programs.clone(),
             network: step.network.clone().unwrap_or_else(|| definition.network.clone()),
             suppress_sync: step.suppress_sync.unwrap_or(definition.suppress_sync),
+            secrets,
             when: step.when.as_ref().map(|spec| spec.when.clone()),
             skipped: None,
             rights: step.rights,

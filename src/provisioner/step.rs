@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::recipe::{Rights, When};
+use crate::recipe::{Rights, SecretSource, When};
 
 use super::{Object, ScriptFile, TemporaryFile, Value};
 
@@ -21,6 +21,8 @@ pub struct StagedFile {
     pub url: Option<String>,
     /// The object of S3 that it is, fetched to `from` before the bake begins.
     pub object: Option<Object>,
+    /// It is a template, or a folder of templates: the builder fills it in, from variables and facts.
+    pub template: bool,
     /// It is run: it must be executable inside, whatever its mode on the builder.
     pub executable: bool,
 }
@@ -116,6 +118,8 @@ pub struct StepPlan {
     pub network: String,
     /// Suppress fsync and its kin.
     pub suppress_sync: bool,
+    /// What it reads from `/run/bakehouse/secrets/NAME`: names, and where the builder has the values.
+    pub secrets: BTreeMap<String, SecretSource>,
     /// The images that it is for; none: all.
     pub when: Option<When>,
     /// Why it is left out of this bake, where that is known before the root is mounted.

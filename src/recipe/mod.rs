@@ -13,12 +13,14 @@ pub(crate) mod disk;
 pub mod family;
 mod filters;
 mod glob;
+mod hook;
 mod hygiene;
 mod line;
 mod publish;
 pub(crate) mod reader;
 mod rights;
 mod scratch;
+mod secret;
 mod sections;
 mod shape;
 mod tags;
@@ -34,12 +36,14 @@ pub use complaint::{Complained, Complaint, Look, Source, render};
 pub use device::{Device, DeviceSpec, VolumeSpec};
 pub use disk::{BakeSpec, DiskSpec};
 pub use glob::matches_glob;
+pub use hook::{HookPoint, HookProgram, HookSpec};
 pub use hygiene::{Audit, HygieneSpec, Part, path_glob};
 pub use line::{OneLine, base_text, one_line};
 pub(crate) use publish::allowed_in_parameter;
 pub use publish::{CopySpec, Protection, PublishSpec, Share, Targets, judge_parameter};
 pub use rights::Rights;
 pub use scratch::{Bootstrap, Firmware, RELEASES, RootFilesystem, ScratchSpec};
+pub use secret::SecretSource;
 pub(crate) use sections::STEP_KEYS;
 pub use shape::{Collision, ShapeSpec, UefiData, uefi_data};
 pub use tags::{TagSpec, Tags, wrong_tag};
@@ -165,6 +169,8 @@ pub struct StepSpec {
     pub cwd: Option<PathBuf>,
     /// `suppress_sync`.
     pub suppress_sync: Option<bool>,
+    /// `secrets`: file names and where the values are; files as the recipe names them.
+    pub secrets: BTreeMap<String, Spanned<SecretSource>>,
     /// `when`.
     pub when: Option<WhenSpec>,
     /// `devices`, `mounts`, `memory`, `processes`, `cpu`.
@@ -230,6 +236,8 @@ pub struct Recipe {
     pub steps: Vec<StepSpec>,
     /// `[[check]]`, in order.
     pub checks: Vec<StepSpec>,
+    /// `[[hook]]`, in order.
+    pub hooks: Vec<HookSpec>,
     /// `[hygiene]`.
     pub hygiene: HygieneSpec,
     /// `[publish]`.

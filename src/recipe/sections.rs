@@ -3,17 +3,20 @@
 use super::base::base;
 use super::device::devices;
 use super::disk::disk;
+use super::hook::hook;
 use super::hygiene::hygiene;
 use super::publish::publish;
 use super::reader::{Complaints, Table, environment, inside_path, shown};
 use super::rights;
 use super::scratch;
+use super::secret::secrets;
 use super::shape::{collision, shape};
 use super::tags::{separate, tags};
 use super::template::{LONGEST_NAME, Part, Template, allowed_in_name, literals};
 use super::when::when;
 use super::{
-    BaseSelector, Complaint, DiskSpec, HygieneSpec, ImageSpec, RawValue, Recipe, Spanned, StepSpec, Variables,
+    BaseSelector, Complaint, DiskSpec, HookSpec, HygieneSpec, ImageSpec, RawValue, Recipe, Spanned, StepSpec,
+    Variables,
 };
 
 type Entries = [(Spanned<String>, Spanned<RawValue>)];
@@ -26,6 +29,8 @@ pub(crate) struct Readable {
     pub(crate) steps: Vec<StepSpec>,
     /// The checks that could be read.
     pub(crate) checks: Vec<StepSpec>,
+    /// The hooks that could be read.
+    pub(crate) hooks: Vec<HookSpec>,
 }
 
 /// Reads a recipe.
@@ -63,6 +68,8 @@ pub(super) fn recipe(entries: &Entries, complaints: &mut Complaints) -> Readable
     let tables = top.tables("check", complaints);
     let checks: Vec<_> =
         tables.into_iter().filter_map(|table| step(table, Some("script"), complaints)).collect();
+    let tables = top.tables("hook", complaints);
+    let hooks: Vec<_> = tables.into_iter().filter_map(|table| hook(table, complaints)).collect();
     let hygiene = match top.table("hygiene", complaints) {
         Some(table) => hygiene(table, complaints),
         None => HygieneSpec::default(),
@@ -78,12 +85,13 @@ pub(super) fn recipe(entries: &Entries, complaints: &mut Complaints) -> Readable
         tags,
         steps: steps.clone(),
         checks: checks.clone(),
+        hooks: hooks.clone(),
         hygiene,
         publish,
         variables: Variables::default(),
         environment: None,
     });
-    Readable { recipe, steps, checks }
+    Readable { recipe, steps, checks, hooks }
 }
 
 fn missing_section(name: &str, example: &str, complaints: &mut Complaints) {
@@ -190,13 +198,8 @@ fn step(mut table: Table, default: Option<&str>, complaints: &mut Complaints) ->
         },
     };
     let name = table.string("name", complaints);
-    if let Some(name) = &name
-        && (name.value.trim().is_empty()
-            || name.value.contains(char::is_control)
-            || name.value.chars().count() > 80)
-    {
-        complaints
-            .push(Complaint::new("a step's `name` is one line of 1 to 80 characters", name.span.clone()));
+    if let Some(complaint) = name.as_ref().and_then(|name| wrong_name("step", name)) {
+        complaints.push(complaint);
     }
     let timeout = table.duration("timeout", complaints);
     let network = table.string("network", complaints);
@@ -212,6 +215,7 @@ fn step(mut table: Table, default: Option<&str>, complaints: &mut Complaints) ->
     let cwd = table.string("cwd", complaints).filter(|cwd| inside_path("`cwd`", cwd, complaints));
     let suppress_sync = table.bool("suppress_sync", complaints);
     let when = when(&mut table, complaints);
+    let secrets = secrets(&mut table, complaints);
     let rights = rights::rights(&mut table, complaints);
     let params = table.rest().map(|(key, value)| (key.value.clone(), value.clone())).collect();
     let keys = table.rest().map(|(key, _)| (key.value.clone(), key.span.clone())).collect();
@@ -223,6 +227,7 @@ fn step(mut table: Table, default: Option<&str>, complaints: &mut Complaints) ->
         env,
         cwd: cwd.map(|cwd| cwd.value.into()),
         suppress_sync,
+        secrets,
         when,
         rights,
         params,
@@ -231,10 +236,18 @@ fn step(mut table: Table, default: Option<&str>, complaints: &mut Complaints) ->
     })
 }
 
+/// A complaint about a name that people can't read in one line.
+pub(super) fn wrong_name(what: &str, name: &Spanned<String>) -> Option<Complaint> {
+    let length = name.value.chars().count();
+    let wrong = name.value.trim().is_empty() || name.value.contains(char::is_control) || length > 80;
+    let message = || format!("a {what}'s `name` is one line of 1 to 80 characters");
+    wrong.then(|| Complaint::new(message(), name.span.clone()))
+}
+
 /// The keys that every step has; no provisioner's parameter can have these names.
-pub(crate) const STEP_KEYS: [&str; 13] = {
+pub(crate) const STEP_KEYS: [&str; 14] = {
     let [devices, mounts, memory, processes, cpu] = rights::KEYS;
-    let own = ["use", "name", "timeout", "network", "env", "cwd", "suppress_sync", "when"];
-    let [a, b, c, d, e, f, g, h] = own;
-    [a, b, c, d, e, f, g, h, devices, mounts, memory, processes, cpu]
+    let own = ["use", "name", "timeout", "network", "env", "cwd", "suppress_sync", "when", "secrets"];
+    let [a, b, c, d, e, f, g, h, i] = own;
+    [a, b, c, d, e, f, g, h, i, devices, mounts, memory, processes, cpu]
 };

@@ -62,6 +62,8 @@ struct Inner {
     current: Option<(String, Instant)>,
     log: Option<(PathBuf, File)>,
     stop: Option<Stop>,
+    /// Texts that are not to be told, the longest first.
+    masks: Vec<String>,
 }
 
 impl Reporter {
@@ -77,6 +79,7 @@ impl Reporter {
             current: None,
             log: None,
             stop: None,
+            masks: Vec::new(),
         };
         Self(Arc::new(Mutex::new(inner)))
     }
@@ -89,6 +92,19 @@ impl Reporter {
     /// From now on a reader of standard error that goes away asks to stop, once, as its signal would.
     pub fn stop_when_unheard(&self, stop: &Stop) {
         self.lock().stop = Some(stop.clone());
+    }
+
+    /// From now on these texts are told as `***`.
+    pub fn mask(&self, texts: &[String]) {
+        let mut inner = self.lock();
+        inner.masks.extend(texts.iter().filter(|text| !text.is_empty()).cloned());
+        inner.masks.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        inner.masks.dedup();
+    }
+
+    /// A text without what is not to be told.
+    pub fn masked(&self, text: &str) -> String {
+        self.lock().masked(text)
     }
 
     /// From now on everything is kept in a bake's log as well, however quiet standard error is.
@@ -208,11 +224,18 @@ impl Inner {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
+    fn masked(&self, text: &str) -> String {
+        self.masks.iter().fold(text.to_owned(), |text, mask| text.replace(mask.as_str(), "***"))
+    }
+
     fn say(&mut self, from: Volume, told: &Told<'_>, shown: &str, logged: &str) {
         if self.volume >= from {
             let line = match self.format {
-                Format::Text => shown.trim_end().to_owned(),
-                Format::Json => self.document(told).to_string(),
+                Format::Text => self.masked(shown.trim_end()),
+                Format::Json => {
+                    let text = self.masked(told.text);
+                    self.document(&Told { text: &text, ..*told }).to_string()
+                }
             };
             // In one write: other processes' lines may come in between.
             let line = format!("{line}\n");
@@ -254,6 +277,7 @@ impl Inner {
 
     fn write_log(&mut self, text: &str) {
         let at = self.began.elapsed().as_secs_f64();
+        let text = self.masked(text);
         if let Some((_, file)) = &mut self.log {
             // A full disk under the log must not end a bake.
             drop(file.write_all(format!("{at:9.3} {}\n", text.trim_end()).as_bytes()));
@@ -334,6 +358,20 @@ mod tests {
         ] {
             assert_eq!(document[key], value);
         }
+    }
+
+    #[test]
+    fn what_is_masked_is_told_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let reporter = Reporter::new(Volume::Quiet);
+        let path = folder.path().join("bake.log");
+        reporter.log_to(&path).unwrap();
+        reporter.mask(&["hunter".to_owned(), "hunter22".to_owned(), String::new()]);
+        reporter.line("apt", "password=hunter22 hunter2");
+        reporter.warn("hunter22");
+        let log = std::fs::read_to_string(&path).unwrap();
+        assert!(log.contains("apt | password=*** ***2") && log.contains("warning: ***"), "{log}");
+        assert_eq!(reporter.masked("xhunter22x"), "x***x");
     }
 
     #[test]

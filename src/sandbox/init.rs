@@ -64,6 +64,8 @@ fn run(
     match run.network {
         Network::Host => egress::verify()?,
         Network::None => namespaces |= CloneFlags::CLONE_NEWNET,
+        Network::Builder if run.outside => {}
+        Network::Builder => anyhow::bail!("the builder's whole network is not for a run in a root"),
     }
     unshare(namespaces).context("unsharing namespaces")?;
     if !run.outside {

@@ -8,7 +8,7 @@
 //!
 //! What holds those inside, wall by wall, is told where it is built: processes and the init in `init`, mounts in
 //! `root`, `dev` and `proc`, the resolver in `resolver`, capabilities in `caps`, system calls in `seccomp` and
-//! `syscalls`, the network in `egress`, limits in `cgroup`.
+//! `syscalls`, the network in `egress`, limits in `cgroup`, secrets in `secrets`.
 
 mod caps;
 mod cgroup;
@@ -26,6 +26,7 @@ mod resolver;
 mod root;
 mod run;
 mod seccomp;
+mod secrets;
 mod self_test;
 mod stage1;
 mod syscalls;
@@ -48,6 +49,7 @@ pub use egress::{REFUSED_V4, REFUSED_V6};
 pub use host::{Wall, walls};
 pub use outside::OWN as OUTSIDE_OWN;
 pub use payload::{DEFAULT_PATH, environment};
+pub use secrets::Secret;
 pub use self_test::self_test;
 
 /// The hidden word by which this binary is executed again.
@@ -73,10 +75,12 @@ pub struct Bind {
     pub writable: bool,
 }
 
-/// What network there is inside. The metadata service is never reachable.
+/// What network there is inside. From a root the metadata service is never reachable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
+    /// The builder's with all that it reaches, the metadata service too: for runs on the builder alone.
+    Builder,
     /// The builder's, all but the instance metadata addresses.
     Host,
     /// None: a loopback interface alone.
@@ -120,6 +124,11 @@ pub struct Run {
     /// It runs on the builder itself, not in the root: with all that the builder's root user may and sees, but for
     /// the root. It ends as every run does, all of it, and has the run's environment, network and limits.
     pub outside: bool,
+    /// Of a run on the builder: it sees the root, and /run/bakehouse as it is, in mounts of its own (what it mounts
+    /// goes with it).
+    pub sees_root: bool,
+    /// Files that are inside as long as it runs, at `/run/bakehouse/secrets/NAME`; none by default.
+    pub secrets: Vec<Secret>,
 }
 
 /// Limits of a run, kept by its cgroup (version 2).
@@ -153,6 +162,8 @@ impl Run {
             limits: Limits::default(),
             input: None,
             outside: false,
+            sees_root: false,
+            secrets: Vec::new(),
         }
     }
 }

@@ -16,6 +16,7 @@ use nix::sys::stat::{Mode, mkdirat};
 
 use super::own::Own;
 use super::root::{self, Root};
+use super::secrets;
 use super::wire::Spec;
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID};
 
@@ -26,6 +27,15 @@ pub const OWN: &str = "/run/bakehouse";
 pub(super) fn enter(spec: &Spec) -> Result<()> {
     mount_old(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .context("making the mounts private")?;
+    if !spec.run.sees_root {
+        hide_root(spec)?;
+    }
+    let proc = mount::new_filesystem(c"proc", &[], NOSUID | NODEV | NOEXEC).context("making a procfs")?;
+    attach("/proc", &proc)
+}
+
+/// Takes the root away, and puts a tmpfs with the run's binds in its place.
+fn hide_root(spec: &Spec) -> Result<()> {
     // Sources first: some of them are about to be hidden.
     let binds = spec.run.binds.iter().map(root::source).collect::<Result<Vec<_>>>()?;
     match umount2(&spec.root, MntFlags::MNT_DETACH) {
@@ -40,6 +50,7 @@ pub(super) fn enter(spec: &Spec) -> Result<()> {
     for name in ["home", "tmp"] {
         mkdirat(&own, name, Mode::S_IRWXU).with_context(|| format!("making {OWN}/{name}"))?;
     }
+    secrets::provide_in(&own, &spec.run.secrets)?;
     let mut known = Own::default();
     known.add(own.as_fd())?;
     let slash = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
@@ -49,8 +60,7 @@ pub(super) fn enter(spec: &Spec) -> Result<()> {
         root::attach_bind(&builder, bind, &source)
             .with_context(|| format!("binding {} at {}", bind.source.display(), bind.target.display()))?;
     }
-    let proc = mount::new_filesystem(c"proc", &[], NOSUID | NODEV | NOEXEC).context("making a procfs")?;
-    attach("/proc", &proc)
+    Ok(())
 }
 
 fn attach(at: &str, mount: &std::os::fd::OwnedFd) -> Result<()> {

@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
 use nix::unistd::{chdir, fchdir, pivot_root};
 
 use super::wire::Spec;
-use super::{Bind, dev, own, proc, resolver};
+use super::{Bind, dev, own, proc, resolver, secrets};
 use crate::beneath::resolve;
 use crate::error::{Failure, Kind};
 use crate::sys::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
@@ -95,6 +95,7 @@ fn build(spec: &Spec) -> Result<Root> {
     let lock = openat(&run, "lock", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .context("opening /run/lock")?;
     fchmod(&lock, Mode::from_bits_truncate(0o1777)).context("setting the mode of /run/lock")?;
+    secrets::provide(&run, &spec.run.secrets)?;
     own_tmpfs(&mut root, "tmp", c"1777")?;
     Ok(root)
 }

@@ -3,22 +3,40 @@
 use super::api::Api;
 use super::explain::{Trouble, explain};
 
-/// A parameter as far as a base is read from it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A parameter as far as it is read here.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Parameter {
-    /// `String`, `StringList` or `SecureString`, whose value is still encrypted.
+    /// `String`, `StringList` or `SecureString`, whose value is still encrypted where that was not asked for.
     pub kind: String,
     /// What it holds.
     pub value: String,
 }
 
+/// Without the value, which may be a secret.
+impl std::fmt::Debug for Parameter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parameter").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
 impl Api {
     /// A parameter by its name, `NAME:VERSION`, `NAME:LABEL`, or its ARN, which one that another account shares needs.
     pub(super) async fn get_parameter(&self, name: &str) -> Result<Parameter, Trouble> {
+        self.parameter(name, false).await
+    }
+
+    /// The same; a SecureString's value is decrypted, which asks for `kms:Decrypt` too where its key is not the
+    /// account's `aws/ssm`.
+    pub(super) async fn get_secret_parameter(&self, name: &str) -> Result<Parameter, Trouble> {
+        self.parameter(name, true).await
+    }
+
+    async fn parameter(&self, name: &str, decrypt: bool) -> Result<Parameter, Trouble> {
         let answer = self
             .ssm
             .get_parameter()
             .name(name)
+            .set_with_decryption(decrypt.then_some(true))
             .send()
             .await
             .map_err(|error| explain("ssm:GetParameter", &self.region, error))?;

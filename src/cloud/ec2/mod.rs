@@ -284,6 +284,14 @@ impl Cloud for Ec2 {
         self.publish_everywhere(image, publishing, how).await
     }
 
+    async fn secret_parameter(&self, name: &str) -> Result<String> {
+        let parameter = insist(self.effort(None), || self.api.get_secret_parameter(name))
+            .await
+            .map_err(Trouble::into_error)
+            .with_context(|| format!("reading the SSM parameter {name}"))?;
+        Ok(parameter.value)
+    }
+
     fn calls(&self) -> BTreeMap<String, u32> {
         self.calls.counts()
     }

@@ -13,7 +13,7 @@ mod owners;
 mod place;
 mod unpack;
 
-use place::Placer;
+use place::{Attributes, Placer};
 
 /// One entry of `copy`.
 #[derive(Debug, serde::Deserialize)]
@@ -29,9 +29,30 @@ struct Entry {
     unpack: bool,
 }
 
+/// One entry of `folder`.
+#[derive(Debug, serde::Deserialize)]
+struct Folder {
+    path: String,
+    owner: Option<String>,
+    group: Option<String>,
+    mode: Option<String>,
+}
+
+/// One entry of `link`.
+#[derive(Debug, serde::Deserialize)]
+struct Link {
+    path: String,
+    target: String,
+}
+
 #[derive(Debug, serde::Deserialize)]
 struct Params {
+    #[serde(default)]
+    folder: Vec<Folder>,
+    #[serde(default)]
     copy: Vec<Entry>,
+    #[serde(default)]
+    link: Vec<Link>,
 }
 
 /// The builtin: its argument is the step's parameters.
@@ -42,12 +63,41 @@ pub(super) fn run(argument: serde_json::Value) -> Result<()> {
     let params: Params = serde_json::from_value(argument).context("reading the parameters")?;
     // Modes are given exactly.
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    for folder in &params.folder {
+        make(folder).with_context(|| format!("making the folder {}", folder.path))?;
+        println!("{}: a folder", folder.path);
+    }
     for entry in &params.copy {
         let count = put(entry).with_context(|| format!("putting {} in place", entry.to))?;
         let items = if count == 1 { "item" } else { "items" };
         println!("{}: {count} {items}", entry.to);
     }
+    for entry in &params.link {
+        link(entry).with_context(|| format!("making the link {}", entry.path))?;
+        println!("{}: a link to {}", entry.path, entry.target);
+    }
     Ok(())
+}
+
+/// A folder, where none is there. Links to folders are followed.
+fn make(folder: &Folder) -> Result<()> {
+    let owner = owners::resolve(folder.owner.as_deref(), folder.group.as_deref())?;
+    let mode = folder.mode.as_deref().map(mode::parse).transpose()?;
+    let mut placer = Placer::new(owner, mode);
+    let path: PathBuf = Path::new(&folder.path).components().collect();
+    placer.folder(&path, &Attributes::made_now(0o755))?;
+    placer.finish().map(drop)
+}
+
+/// A symbolic link, root's.
+fn link(entry: &Link) -> Result<()> {
+    if entry.target.is_empty() {
+        bail!("its target is empty");
+    }
+    let mut placer = Placer::new(owners::resolve(None, None)?, None);
+    let path: PathBuf = Path::new(&entry.path).components().collect();
+    placer.symlink(&path, Path::new(&entry.target), &Attributes::made_now(0o777))?;
+    placer.finish().map(drop)
 }
 
 fn put(entry: &Entry) -> Result<usize> {

@@ -26,6 +26,15 @@ pub(super) struct Attributes {
     pub(super) xattrs: Vec<(OsString, Vec<u8>)>,
 }
 
+impl Attributes {
+    /// Of something that no source tells of.
+    pub(super) fn made_now(mode: u32) -> Self {
+        let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let modified = (i64::try_from(elapsed.as_secs()).unwrap_or(0), i64::from(elapsed.subsec_nanos()));
+        Self { mode, modified, xattrs: Vec::new() }
+    }
+}
+
 /// Puts things in place; [`Placer::finish`] must follow.
 pub(super) struct Placer {
     owner: Owner,

@@ -28,7 +28,7 @@ pub(super) fn unpack(archive: &Path, to: &Path, placer: &mut Placer) -> Result<(
     }
     file.seek(SeekFrom::Start(0)).with_context(|| format!("reading {name}"))?;
     // Its own folder: no archive says what its mode is.
-    placer.folder(to, &Attributes { mode: 0o755, modified: now(), ..Attributes::default() })?;
+    placer.folder(to, &Attributes::made_now(0o755))?;
     let buffered = BufReader::new(file);
     match magic {
         [0x1f, 0x8b, ..] => tar(flate2::bufread::MultiGzDecoder::new(buffered), to, placer),

@@ -9,16 +9,13 @@ use crate::recipe::reader::{Complaints, did_you_mean, listed, shown};
 use crate::recipe::{Complaint, RawValue, Spanned, template};
 
 /// Where the recipe has templates: in them a brace of a value's own is doubled. `*` is any key; lists have none.
-const TEMPLATES: [&[&str]; 9] = [
+const TEMPLATES: [&[&str]; 6] = [
     &["image", "name"],
     &["image", "description"],
+    &["image", "snapshot_description"],
     &["image", "tags", "*"],
-    &["image", "volume_tags", "*"],
-    &["image", "snapshot_tags", "*"],
-    &["disk", "tags", "*"],
-    &["device", "tags", "*"],
-    &["publish", "*"],
-    &["publish", "*", "*"],
+    &["tags", "*", "*"],
+    &["publish", "parameters"],
 ];
 
 /// A part of a string.

@@ -121,6 +121,32 @@ fn a_values_braces_are_no_placeholders() {
     assert_eq!(filled, "x {version} }{{{version} }{}");
 }
 
+/// Whoever adds a template to the recipe names it in `fill`.
+#[test]
+fn every_template_takes_a_value_with_braces() {
+    let text = r#"
+[vars]
+a = "{x}"
+[image]
+name = "{var:a}"
+description = "{var:a}"
+snapshot_description = "{var:a}"
+tags = { a = "{var:a}" }
+[tags]
+volume = { b = "{var:a}" }
+snapshot = { b = "{var:a}" }
+image = { b = "{var:a}" }
+[base]
+image = "x"
+[publish]
+parameters = ["/web/{var:a}"]
+"#;
+    let told = with(text, &Inputs::default()).unwrap_err();
+    // Names of images and parameters can't hold a brace; that they were taken for placeholders is not told.
+    assert!(!told.contains("unknown placeholder"), "{told}");
+    assert_eq!(told.matches("can't be in").count(), 2, "{told}");
+}
+
 #[test]
 fn what_is_wrong_is_underlined_where_it_stands() {
     let text = r#"

@@ -11,10 +11,13 @@ use crate::support::packages::Deb;
 
 mod attended;
 mod caches;
+mod hooks;
 mod layouts;
 mod rpm;
+mod secrets;
 pub mod small;
 mod system;
+mod templates;
 mod vars;
 
 /// Whether bakes of packages can run here.
