@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::capture::BAKE_TAG;
 use crate::recipe::template::{Part, Template};
-use crate::recipe::{BaseSelector, RawValue, Recipe, Spanned};
+use crate::recipe::{BaseSelector, Collision, RawValue, Recipe, Spanned};
 
 /// Where the bakes are to run; what is not said is any.
 #[derive(Debug, Clone, Default)]
@@ -75,6 +75,7 @@ pub fn policy(recipe: &Recipe, builders: &Builders) -> Value {
     let names = Names { builders };
     let mut statements = bake(recipe, &names);
     statements.extend(publish(recipe, &names));
+    statements.extend(keys(recipe, &names));
     statements.extend(sources(recipe, &names));
     let statements: Vec<_> = statements.iter().map(Statement::document).collect();
     json!({"Version": "2012-10-17", "Statement": statements})
@@ -199,6 +200,13 @@ fn bake(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {
         Statement::new("UndoSnapshot", &["ec2:DeleteSnapshot"], snapshots()).ours(),
         Statement::new("UndoImage", &["ec2:DeregisterImage"], names.all(&everywhere, "image")).ours(),
     ];
+    if let Collision::Replace { delete_snapshots } = recipe.image.collision {
+        // Whoever made the image that has the name, and whatever tags it has.
+        statements.push(Statement::new("ReplaceImage", &["ec2:DeregisterImage"], images()));
+        if delete_snapshots {
+            statements.push(Statement::new("ReplaceSnapshots", &["ec2:DeleteSnapshot"], snapshots()));
+        }
+    }
     match base {
         // A volume of the user's, which has no tag of ours and is never deleted.
         BaseSelector::Volume { id, .. } => {
@@ -275,28 +283,28 @@ fn publish(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {
             names.parameters(&everywhere, &parameters),
         ));
     }
-    statements.extend(keys(recipe, names));
     statements
 }
 
-/// EBS uses the keys of copies in the builder's name (the EBS encryption guide's list of permissions); no call of
+/// EBS uses the keys of the volume and of copies in the builder's name (the EBS encryption guide's list of permissions); no call of
 /// KMS is made by Bakehouse itself.
 fn keys(recipe: &Recipe, names: &Names<'_>) -> Option<Statement> {
     let copies = recipe.publish.iter().flat_map(|publish| &publish.targets.copies);
+    let copies = copies.filter_map(|copy| Some((copy.region.as_str(), copy.kms_key.as_ref()?)));
+    let own = recipe.disk.kms_key.iter().map(|key| (names.home(), key));
     let mut arns = BTreeSet::new();
     let mut aliases = BTreeSet::new();
     let mut services = BTreeSet::new();
-    for copy in copies {
-        let Some(key) = &copy.kms_key else { continue };
-        services.insert(format!("ec2.{}.amazonaws.com", copy.region));
+    for (region, key) in own.chain(copies) {
+        services.insert(format!("ec2.{region}.amazonaws.com"));
         let name = key.rsplit_once(':').map_or(key.as_str(), |(_, name)| name);
         let id = name.strip_prefix("key/").unwrap_or(name);
         // A policy names keys by their ids alone; an alias is a condition.
         if name.starts_with("alias/") {
             aliases.insert(name.to_owned());
-            arns.insert(names.arn("kms", &copy.region, names.account(), "key/*"));
+            arns.insert(names.arn("kms", region, names.account(), "key/*"));
         } else {
-            arns.insert(names.arn("kms", &copy.region, names.account(), &format!("key/{id}")));
+            arns.insert(names.arn("kms", region, names.account(), &format!("key/{id}")));
         }
     }
     if arns.is_empty() {
@@ -312,8 +320,10 @@ fn keys(recipe: &Recipe, names: &Names<'_>) -> Option<Statement> {
     ];
     let all_named = arns.iter().all(|arn| arn.ends_with("key/*"));
     let services: Vec<&str> = services.iter().map(String::as_str).collect();
-    let mut statement = Statement::new("KeysOfCopies", &actions, arns.into_iter().collect()).when(
-        "StringEquals",
+    // The builder's Region may be any.
+    let operator = if names.home() == "*" { "StringLike" } else { "StringEquals" };
+    let mut statement = Statement::new("Keys", &actions, arns.into_iter().collect()).when(
+        operator,
         "kms:ViaService",
         &services,
     );

@@ -113,7 +113,7 @@ kms_key = "alias/images"
         statement(&policy, "Copy")["Resource"],
         json!(["arn:aws:ec2:us-east-1::image/*", "arn:aws:ec2:eu-central-1::image/*"])
     );
-    let keys = statement(&policy, "KeysOfCopies");
+    let keys = statement(&policy, "Keys");
     assert_eq!(keys["Resource"], json!(["arn:aws:kms:eu-central-1:123456789012:key/*"]));
     assert_eq!(
         keys["Condition"]["StringEquals"]["kms:ViaService"],
@@ -126,4 +126,18 @@ kms_key = "alias/images"
         json!(["arn:aws:s3:::releases/other", "arn:aws:s3:::releases/web/1.4.tar.gz"])
     );
     assert_eq!(sources["Action"], json!(["s3:GetObject", "s3:GetObjectVersion"]));
+}
+
+#[test]
+fn a_replaced_image_is_anybodys_and_a_volumes_key_is_used() {
+    let head = "[image]\nname = \"web\"\non_collision = \"replace\"\n";
+    let rest = "[base]\nname = \"debian-*\"\n[disk]\nkms_key = \"alias/images\"\n";
+    let policy = of(&format!("{head}{rest}"), &builders());
+    assert_eq!(statement(&policy, "ReplaceImage")["Condition"], Value::Null);
+    assert!(policy["Statement"].as_array().unwrap().iter().all(|one| one["Sid"] != "ReplaceSnapshots"));
+    let keys = statement(&policy, "Keys");
+    assert_eq!(keys["Resource"], json!(["arn:aws:kms:eu-west-1:123456789012:key/*"]));
+    assert_eq!(keys["Condition"]["StringEquals"]["kms:ViaService"], json!(["ec2.eu-west-1.amazonaws.com"]));
+    let with = of(&format!("{head}delete_replaced_snapshots = true\n{rest}"), &builders());
+    assert_eq!(statement(&with, "ReplaceSnapshots")["Action"], json!(["ec2:DeleteSnapshot"]));
 }
