@@ -8,6 +8,7 @@ mod boot;
 mod builder_host;
 mod crash;
 mod disk;
+mod docs;
 mod ec2;
 mod enter;
 mod hygiene;
