@@ -141,7 +141,7 @@ impl Shape {
             None => base.clone(),
         };
         let root_device_name = shape.root_device.clone().unwrap_or_else(|| self.root_device_name.clone());
-        let root = self.root().and_then(|root| root.ebs.clone()).unwrap_or_default().as_root(size, disk);
+        let root = self.root().and_then(|root| root.ebs.clone()).unwrap_or_default().into_root(size, disk);
         if disk.volume_type.is_some() || disk.iops.is_some() || disk.throughput.is_some() {
             root.judge(true, "the root", "mend [disk]")?;
         }
@@ -280,7 +280,7 @@ fn over(base: Option<&Mapping>, device: &DeviceSpec) -> Result<Option<Mapping>, 
 
 impl Ebs {
     /// A root's, with what the recipe says of the disk.
-    fn as_root(self, size: u64, disk: &DiskSpec) -> Self {
+    fn into_root(self, size: u64, disk: &DiskSpec) -> Self {
         let said = VolumeSpec {
             size: Some(size),
             volume_type: disk.volume_type.clone(),
