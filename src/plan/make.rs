@@ -226,15 +226,14 @@ fn facts_of(
 
 /// Refuses secrets that this cloud does not keep.
 fn secrets_there<'s>(place: &Place, steps: impl Iterator<Item = &'s StepPlan>) -> Result<(), Failure> {
-    for step in steps.filter(|step| step.skipped.is_none() && place.cloud == "local") {
-        for source in step.secrets.values().filter(|source| matches!(source, SecretSource::Parameter(_))) {
-            let message =
-                format!("step {:?} takes a secret from {source}, which the local store has not", step.name);
-            return Err(Failure::new(Kind::Recipe, message)
-                .hint("take it from `env` or `file` there: an [env.NAME] of the recipe can say so"));
-        }
-    }
-    Ok(())
+    let missing = steps.filter(|step| step.skipped.is_none() && place.cloud == "local").find_map(|step| {
+        let mut sources = step.secrets.values();
+        sources.find(|source| matches!(source, SecretSource::Parameter(_))).map(|source| (step, source))
+    });
+    let Some((step, source)) = missing else { return Ok(()) };
+    let message = format!("step {:?} takes a secret from {source}, which the local store has not", step.name);
+    Err(Failure::new(Kind::Recipe, message)
+        .hint("take it from `env` or `file` there: an [env.NAME] of the recipe can say so"))
 }
 
 struct Words<'a> {
