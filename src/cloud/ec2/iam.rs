@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::capture::BAKE_TAG;
 use crate::recipe::template::{Part, Template};
-use crate::recipe::{BaseSelector, Collision, RawValue, Recipe, Spanned};
+use crate::recipe::{BaseSelector, Collision, RawValue, Recipe, SecretSource, Spanned};
 
 /// Where the bakes are to run; what is not said is any.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +76,7 @@ pub fn policy(recipe: &Recipe, builders: &Builders) -> Value {
     let mut statements = bake(recipe, &names);
     statements.extend(publish(recipe, &names));
     statements.extend(keys(recipe, &names));
+    statements.extend(secrets(recipe, &names));
     statements.extend(sources(recipe, &names));
     let statements: Vec<_> = statements.iter().map(Statement::document).collect();
     json!({"Version": "2012-10-17", "Statement": statements})
@@ -243,6 +244,23 @@ fn bake(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {
         statements.push(Statement::new("BaseByParameter", &["ssm:GetParameter"], arn));
     }
     statements
+}
+
+/// The parameters that steps have secrets from. One that a key of the user's own encrypts needs `kms:Decrypt` on that
+/// key besides: which key it is, the recipe does not say.
+fn secrets(recipe: &Recipe, names: &Names<'_>) -> Option<Statement> {
+    let steps = recipe.steps.iter().chain(&recipe.checks);
+    let sources = steps.flat_map(|step| step.secrets.values());
+    let parameters: BTreeSet<_> = sources
+        .filter_map(|source| match &source.value {
+            SecretSource::Parameter(name) => Some(name.split(':').next().unwrap_or_default().to_owned()),
+            SecretSource::Env(_) | SecretSource::File(_) => None,
+        })
+        .collect();
+    let parameters: Vec<_> = parameters.into_iter().collect();
+    (!parameters.is_empty()).then(|| {
+        Statement::new("Secrets", &["ssm:GetParameter"], names.parameters(&[names.home()], &parameters))
+    })
 }
 
 fn publish(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {

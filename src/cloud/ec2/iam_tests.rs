@@ -141,3 +141,16 @@ fn a_replaced_image_is_anybodys_and_a_volumes_key_is_used() {
     let with = of(&format!("{head}delete_replaced_snapshots = true\n{rest}"), &builders());
     assert_eq!(statement(&with, "ReplaceSnapshots")["Action"], json!(["ec2:DeleteSnapshot"]));
 }
+
+#[test]
+fn the_parameters_of_secrets_are_read_and_no_others() {
+    let text = format!(
+        "{PLAIN}[[step]]\nuse = \"script\"\nrun = [\"true\"]\n\
+         secrets = {{ token = {{ parameter = \"/web/token\" }}, key = {{ env = \"KEY\" }} }}\n"
+    );
+    let policy = of(&text, &builders());
+    let secrets = statement(&policy, "Secrets");
+    assert_eq!(secrets["Action"], json!(["ssm:GetParameter"]));
+    assert_eq!(secrets["Resource"], json!(["arn:aws:ssm:eu-west-1:123456789012:parameter/web/token"]));
+    assert!(!actions(&of(PLAIN, &builders())).contains("ssm:GetParameter"));
+}

@@ -69,7 +69,7 @@ fn command_lines_are_refused() {
     let ours: [(&[&str], &[&str]); 8] = [
         (&["bake"], &["bake RECIPE.toml", "--base"]),
         (&["bake", "a.toml", "b.toml"], &["one recipe"]),
-        (&["bake", "--base", "x", "recipe.toml"], &["one recipe"]),
+        (&["bake", "--base", "x", "recipe.toml", "nginx"], &["one recipe"]),
         (&["bake", "nginx"], &["--base"]),
         (&["bake", "recipe.toml", "--tag", "x"], &["--tag x", "KEY=VALUE"]),
         (&["bake", "recipe.toml", "--tag", "aws:x=1"], &["aws:"]),
