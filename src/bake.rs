@@ -26,6 +26,7 @@ mod operator;
 mod publish;
 mod scratch;
 mod secrets;
+mod seen;
 mod verbs;
 mod work;
 

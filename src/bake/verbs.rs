@@ -89,12 +89,8 @@ impl Kitchen<'_> {
     ) -> Result<(ProvisionedRoot, Contents)> {
         let sandbox = Sandbox::new(root.path());
         let work = self.work_folder(plan);
-        let nodes = root.nodes().unwrap_or_else(|error| {
-            self.reporter.warn(&format!("steps will see no disk: {error:#}"));
-            Vec::new()
-        });
         let provisioning = Provisioning::new(&sandbox, self.cache, &work, self.stop, self.reporter)
-            .with_disk(crate::provision::Disk { nodes, names: root.names() })
+            .with_disk(self.disk_for_steps(&root))
             .with_secrets(secrets)
             .with_words(&plan.variables, &plan.facts);
         let result = self.steps_and_checks(&provisioning, &root, plan).await;

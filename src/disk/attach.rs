@@ -13,6 +13,7 @@ use super::fstab::{self, Entry};
 use super::lvm::Volumes;
 use super::root::Root;
 use super::survey::{Area, Filesystem, Survey};
+use super::table::Label;
 use super::{Device, MountOptions, check, grow, mount, mountinfo, root};
 use crate::beneath;
 use crate::error::{Failure, Kind};
@@ -26,6 +27,8 @@ pub(super) struct Attached {
     pub(super) areas: Vec<Area>,
     /// The disk's logical volumes.
     pub(super) volumes: Volumes,
+    /// The kind of its partition table.
+    pub(super) label: Option<Label>,
 }
 
 /// Finds, grows, checks and mounts. On an error nothing stays mounted.
@@ -55,7 +58,10 @@ pub(super) fn attach(device: &mut Device, options: &MountOptions) -> Result<Atta
     mount_root(&root, &target)?;
     let mounted = complete(device, options, &survey, &root, &target);
     match mounted {
-        Ok(areas) => Ok(Attached { target, areas, volumes }),
+        Ok(areas) => {
+            let label = survey.table.as_ref().map(|table| table.label);
+            Ok(Attached { target, areas, volumes, label })
+        }
         Err(error) => {
             super::report(mount::unmount_all(&target, true), "unmounting after a failure");
             Err(error)

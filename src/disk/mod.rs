@@ -46,6 +46,7 @@ use loopdev::LoopDevice;
 pub use given::look;
 pub use layout::{LaidOut, Layout};
 pub use survey::{Area, Filesystem, Survey};
+pub use table::Label;
 pub use tool::{NEEDED, Needed};
 
 /// An open disk: a device of this host.
@@ -256,7 +257,7 @@ impl MountedRoot {
         Ok(std::iter::once(block.node.clone()).chain(partitions).collect())
     }
 
-    /// The names by UUID that udev would give the partitions in use, each with its node. GRUB's and others' tools
+    /// The names that udev would give the partitions and volumes in use, each with its node. GRUB's and others' tools
     /// write a UUID only where they find its name.
     pub fn names(&self) -> Vec<(PathBuf, PathBuf)> {
         let name = |folder: &str, uuid: &Option<String>, node: &Path| {
@@ -266,13 +267,39 @@ impl MountedRoot {
             Some((Path::new("/dev/disk").join(folder).join(uuid), node.to_owned()))
         };
         let areas = self.areas().iter();
-        let both = areas.flat_map(|area| {
+        let all = areas.flat_map(|area| {
             [
                 name("by-uuid", &area.content.uuid, &area.node),
                 name("by-partuuid", &area.part_uuid, &area.node),
+                area.mapper_name().map(|name| (name, area.node.clone())),
             ]
         });
-        both.flatten().collect()
+        // Should two have one UUID, a name can mean but one of them.
+        let mut names: Vec<(PathBuf, PathBuf)> = Vec::new();
+        for (name, node) in all.flatten() {
+            if !names.iter().any(|(known, _)| *known == name) {
+                names.push((name, node));
+            }
+        }
+        names
+    }
+
+    /// Where in the root its partitions and volumes are mounted.
+    ///
+    /// # Errors
+    /// That the kernel's list of mounts cannot be read.
+    pub fn mounts(&self) -> Result<Vec<(PathBuf, &Area)>> {
+        let mounts = mountinfo::own()?.into_iter().filter_map(|mount| {
+            let inside = mount.point.strip_prefix(&self.attached.target).ok()?;
+            let area = self.areas().iter().find(|area| area.node == mount.source)?;
+            Some((Path::new("/").join(inside), area))
+        });
+        Ok(mounts.collect())
+    }
+
+    /// The kind of the disk's partition table, where it has one.
+    pub fn label(&self) -> Option<Label> {
+        self.attached.label
     }
 
     /// Says that every step and check went well.

@@ -47,6 +47,13 @@ impl Area {
         Filesystem::of(self.content.kind.as_deref()?)
     }
 
+    /// The name that device-mapper's rules give a logical volume: `/dev/mapper/vg-lv`, the dashes of both doubled.
+    pub fn mapper_name(&self) -> Option<PathBuf> {
+        let (group, volume) = self.volume.as_ref()?.split_once('/')?;
+        let name = format!("{}-{}", group.replace('-', "--"), volume.replace('-', "--"));
+        Some(std::path::Path::new("/dev/mapper").join(name))
+    }
+
     /// `partition 2`, `logical volume rhel/root`, `the whole disk`.
     pub fn place(&self) -> String {
         if let Some(name) = &self.volume {

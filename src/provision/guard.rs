@@ -1,5 +1,5 @@
-//! What stands in the root only while steps run: the guard against services, and a provisioner's own
-//! temporary files. Put there and taken back by this binary inside the sandbox, so that the image's links
+//! What stands in the root only while steps run: the guard against services, what answers for GRUB's probe, and a
+//! provisioner's own temporary files. Put there and taken back by this binary inside the sandbox, so that the image's links
 //! lead nowhere else.
 //!
 //! What the image has at such a path is renamed aside, in its own folder, and renamed back afterwards: its
@@ -88,17 +88,6 @@ pub(super) struct Answer {
 /// The guard: what starts and stops services answers that all is well, and does nothing.
 pub(super) fn services() -> Vec<Placement> {
     let quiet = |message: &str| format!("#!/bin/sh\necho \"bakehouse: {message}\" >&2\nexit 0\n");
-    let program = |name: &str, content: String| Placement {
-        // Where the folders are one (merged /usr), these are names of one file.
-        paths: ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
-            .iter()
-            .map(|folder| Path::new(folder).join(name))
-            .collect(),
-        content: Content::Text(content),
-        mode: 0o755,
-        only_instead: true,
-        divert: true,
-    };
     vec![
         Placement {
             paths: vec![PathBuf::from("/usr/sbin/policy-rc.d")],
@@ -143,6 +132,21 @@ done
 if [ -x @REAL@ ]; then exec @REAL@ "$@"; fi
 exit 0
 "#;
+
+/// A program in place of the image's own, where it has one. `@REAL@` in it is the image's own.
+pub(super) fn program(name: &str, content: String) -> Placement {
+    Placement {
+        // Where the folders are one (merged /usr), these are names of one file.
+        paths: ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
+            .iter()
+            .map(|folder| Path::new(folder).join(name))
+            .collect(),
+        content: Content::Text(content),
+        mode: 0o755,
+        only_instead: true,
+        divert: true,
+    }
+}
 
 /// A provisioner's temporary file, whose content is at `source` inside.
 pub(super) fn temporary(path: &Path, source: PathBuf, mode: u32) -> Placement {

@@ -17,6 +17,7 @@ mod files;
 mod guard;
 mod hook;
 mod os_release;
+mod probe;
 mod run;
 mod secrets;
 mod stage;
@@ -38,7 +39,7 @@ pub use template::check as check_template;
 use run::{in_folder, parse_package, program_of, run_of, show};
 
 pub use enter::{entry as inside, has_programs};
-pub use run::Disk;
+pub use run::{Disk, DiskMount};
 
 /// This room's functions that run inside: what [`crate::sandbox::entry`] must be told of.
 pub const BUILTINS: &[Builtin] =
@@ -101,7 +102,8 @@ impl<'a> Provisioning<'a> {
         }
     }
 
-    /// The bake's own disk, for steps that ask for `devices = "disk"`.
+    /// The bake's own disk: what GRUB's tools are told of it, and the nodes for steps that ask for
+    /// `devices = "disk"`.
     pub fn with_disk(mut self, disk: Disk) -> Self {
         self.disk = disk;
         self
@@ -139,7 +141,9 @@ impl<'a> Provisioning<'a> {
         if before.holds(&self.sandbox.root) {
             return Ok(());
         }
-        let order = guard::Order { place: guard::services(), before, folders: Vec::new() };
+        let mut place = guard::services();
+        place.extend(probe::grub(&self.disk.mounts));
+        let order = guard::Order { place, before, folders: Vec::new() };
         let answer = self.put(&order, Vec::new()).await.context("keeping services from starting")?;
         self.state().guard = answer;
         Ok(())
@@ -168,6 +172,7 @@ impl<'a> Provisioning<'a> {
     pub async fn shell(&self) -> Result<()> {
         let mut run = Run::new(Program::Argv(vec![shell_of(&self.sandbox.root).to_owned()]));
         run.interactive = true;
+        run.device_names.clone_from(&self.disk.names);
         run.env.insert("SYSTEMD_OFFLINE".to_owned(), "1".to_owned());
         self.sandbox.run(&run, self.stop, &mut |_, _| {}).await.context("running a shell in the root")?;
         Ok(())

@@ -9,13 +9,37 @@ use crate::plan::MainPackage;
 use crate::provisioner::{STEP_FOLDER, StepPlan, Work};
 use crate::sandbox::{Bind, Limits, Network, Program, Run};
 
-/// The bake's own disk, for steps that ask for `devices = "disk"`.
+/// The bake's own disk.
 #[derive(Debug, Clone, Default)]
 pub struct Disk {
-    /// The nodes of it and its partitions.
+    /// The nodes of it and its partitions, for steps that ask for `devices = "disk"`.
     pub nodes: Vec<PathBuf>,
-    /// Links to them below /dev, each with its target.
+    /// Names of what is mounted of it, below /dev, each with its node. Every step finds them; without
+    /// `devices = "disk"` they cannot be opened.
     pub names: Vec<(PathBuf, PathBuf)>,
+    /// What is mounted of it.
+    pub mounts: Vec<DiskMount>,
+}
+
+/// A filesystem of the bake's disk, mounted in the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskMount {
+    /// Where, inside.
+    pub path: PathBuf,
+    /// The builder's node.
+    pub node: PathBuf,
+    /// blkid's name of the filesystem: `ext4`, `vfat`.
+    pub kind: Option<String>,
+    /// The filesystem's UUID, as blkid writes it.
+    pub uuid: Option<String>,
+    /// PARTUUID, lower case.
+    pub part_uuid: Option<String>,
+    /// GRUB's name of the disk's partition table: `gpt`, `msdos`.
+    pub table: Option<&'static str>,
+    /// The partition's number.
+    pub partition: Option<u32>,
+    /// A logical volume's name below /dev/mapper.
+    pub volume: Option<PathBuf>,
 }
 
 /// How `program` runs as `step` says; `disk` is the bake's own.
@@ -34,8 +58,8 @@ pub(super) fn run_of(step: &StepPlan, program: Program, binds: &[Bind], disk: &D
     let rights = step.rights;
     if rights.disk {
         run.devices.clone_from(&disk.nodes);
-        run.device_names.clone_from(&disk.names);
     }
+    run.device_names.clone_from(&disk.names);
     run.mounts = rights.mounts;
     run.limits = Limits { memory: rights.memory, processes: rights.processes, cpu_percent: rights.cpu };
     run.timeout = step.timeout.map(Duration::from_secs);

@@ -1,7 +1,9 @@
-//! The private /dev: the nodes that every program expects, and no disk.
+//! The private /dev: the nodes that every program expects, and no disk that could be opened.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mkdirat, mknodat, stat};
@@ -23,6 +25,9 @@ const LINKS: &[(&str, &str)] = &[
     ("stderr", "/proc/self/fd/2"),
 ];
 
+/// The folder of /dev with the nodes that can be looked at and not opened.
+const CLOSED: &str = "closed";
+
 /// Mounts it, with the nodes of the builder that this run was given besides.
 pub(super) fn mount_dev(root: &mut Root, run: &Run) -> Result<()> {
     let options = [(c"mode", c"0755"), (c"size", c"16m"), (c"nr_inodes", c"4096")];
@@ -41,12 +46,21 @@ pub(super) fn mount_dev(root: &mut Root, run: &Run) -> Result<()> {
     for device in &run.devices {
         builders_node(&dev, device)?;
     }
+    let closed = closed_nodes(run)?;
     for (name, device) in &run.device_names {
+        let target = if run.devices.contains(device) { device.clone() } else { in_closed(device)? };
         let (folder, name) = place(&dev, name)?;
-        symlinkat(device, &folder, name).with_context(|| format!("linking to {}", device.display()))?;
+        symlinkat(&target, &folder, name).with_context(|| format!("linking to {}", target.display()))?;
+    }
+    if closed.is_some() {
+        mkdirat(&dev, CLOSED, Mode::from_bits_truncate(0o755))
+            .with_context(|| format!("making /dev/{CLOSED}"))?;
     }
     root.attach_at("dev", &dev)?;
     root.own.add(dev.as_fd())?;
+    if let Some(closed) = closed {
+        root.attach_at(&format!("dev/{CLOSED}"), &closed)?;
+    }
 
     // An instance of its own: the builder's terminals are not in it. 5 is the group tty in Debian and Fedora alike.
     let options = [(c"ptmxmode", c"0666"), (c"mode", c"0620"), (c"gid", c"5")];
@@ -56,6 +70,34 @@ pub(super) fn mount_dev(root: &mut Root, run: &Run) -> Result<()> {
         .context("making a tmpfs for /dev/shm")?;
     root.attach_at("dev/shm", &shm)?;
     root.own.add(shm.as_fd())
+}
+
+/// The nodes that are named and not given: programs find that there is such a device, and its number. The mount is
+/// `nodev`, so that opening one is refused (`EACCES`), to root too, and nothing inside may mount anew.
+fn closed_nodes(run: &Run) -> Result<Option<OwnedFd>> {
+    let named: BTreeSet<&Path> = run.device_names.iter().map(|(_, device)| device.as_path()).collect();
+    let closed: Vec<&Path> =
+        named.into_iter().filter(|device| !run.devices.iter().any(|given| given == device)).collect();
+    if closed.is_empty() {
+        return Ok(None);
+    }
+    let options = [(c"mode", c"0755"), (c"size", c"64k"), (c"nr_inodes", c"256")];
+    let mount = mount::new_filesystem(c"tmpfs", &options, NOSUID | NODEV | NOEXEC)
+        .context("making a tmpfs for closed devices")?;
+    for device in closed {
+        let (kind, number) = kind_of(device)?;
+        node(&mount, Path::new(name_of(device)?), kind, 0o000, number)?;
+    }
+    Ok(Some(mount))
+}
+
+/// Where the node of a device that is not given is.
+fn in_closed(device: &Path) -> Result<PathBuf> {
+    Ok(Path::new("/dev").join(CLOSED).join(name_of(device)?))
+}
+
+fn name_of(device: &Path) -> Result<&OsStr> {
+    device.file_name().with_context(|| format!("{} names no device", device.display()))
 }
 
 fn node(dev: &OwnedFd, name: &Path, kind: SFlag, mode: u32, number: u64) -> Result<()> {
@@ -68,13 +110,19 @@ fn node(dev: &OwnedFd, name: &Path, kind: SFlag, mode: u32, number: u64) -> Resu
 
 /// A node of the builder at the same path; its folders are made.
 fn builders_node(dev: &OwnedFd, device: &Path) -> Result<()> {
+    let (folder, name) = place(dev, device)?;
+    let (kind, number) = kind_of(device)?;
+    node(&folder, name, kind, 0o600, number)
+}
+
+/// Whether a device of the builder is a block or a character device, and its number.
+fn kind_of(device: &Path) -> Result<(SFlag, u64)> {
     let found = stat(device).with_context(|| format!("looking at the device {}", device.display()))?;
     let kind = SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits());
     if kind != SFlag::S_IFBLK && kind != SFlag::S_IFCHR {
         bail!("{} is not a device", device.display());
     }
-    let (folder, name) = place(dev, device)?;
-    node(&folder, name, kind, 0o600, found.st_rdev)
+    Ok((kind, found.st_rdev))
 }
 
 /// The folder of a path below /dev, made, and its name there.

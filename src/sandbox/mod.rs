@@ -109,7 +109,8 @@ pub struct Run {
     pub timeout: Option<Duration>,
     /// Device nodes of the builder that are seen inside at the same path (`devices = "disk"`); none by default.
     pub devices: Vec<PathBuf>,
-    /// Links below /dev to such nodes, each with its target: the names that udev gives them.
+    /// Names below /dev as udev gives them, each with the builder's node that it means. Where the node is none of
+    /// `devices`, the name leads to one that can be looked at and not opened.
     pub device_names: Vec<(PathBuf, PathBuf)>,
     /// Keeps CAP_SYS_ADMIN, so that it may mount. Whoever has it is not held by this sandbox: only where a step asks.
     pub mounts: bool,

@@ -12,6 +12,7 @@ use crate::support::packages::Deb;
 mod attended;
 mod caches;
 mod hooks;
+mod kernel;
 mod layouts;
 mod rpm;
 mod secrets;

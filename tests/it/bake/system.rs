@@ -14,7 +14,6 @@ image = "debian-12"
 
 [[step]]
 use = "system"
-devices = "disk"
 kernel_arguments = ["bakery.test=1", "console=ttyS0,115200"]
 hostname = ""
 disable = ["serial-getty@ttyS0.service"]

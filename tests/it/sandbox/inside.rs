@@ -6,6 +6,7 @@ use bakehouse::error::{Kind, kind_of};
 use bakehouse::sandbox::{Bind, Network, Program, Run};
 
 use crate::support::host::in_own_mounts;
+use crate::support::images::Image;
 use crate::support::roots::{Root, argv, can_make, sh};
 
 fn lines(text: &str) -> Vec<&str> {
@@ -53,6 +54,31 @@ fn devices_asked_for_are_there() {
     assert_eq!(lines(&out).first(), Some(&"a:ed character special file"));
     run.devices.push("/etc/passwd".into());
     assert!(format!("{:#}", root.go(&run).refused()).contains("/etc/passwd is not below /dev"));
+}
+
+#[test]
+fn a_disk_that_is_only_named_is_there_and_cannot_be_opened() {
+    if !can_make() {
+        return;
+    }
+    let (root, image) = (Root::new(), Image::empty(1));
+    image.with_node(0, |node| {
+        let script = "cd /dev/disk/by-uuid; test -b 1-2 && stat -Lc %F 1-2; chmod 666 1-2; \
+                      (head -c 1 1-2) 2>/dev/null && echo read; (echo x 1<>1-2) 2>/dev/null && echo written; \
+                      real=$(readlink -f 1-2); ln $real /var/tmp/disk 2>/dev/null && echo linked; \
+                      mv $real /dev/shm/disk 2>/dev/null; test -b /dev/shm/disk && echo moved; \
+                      (head -c 1 /dev/shm/disk) 2>/dev/null && echo read; \
+                      mount -o remount,bind,dev ${real%/*} 2>/dev/null && echo remounted; echo tried";
+        let mut run = sh(script);
+        run.device_names.push(("/dev/disk/by-uuid/1-2".into(), node.to_owned()));
+        assert_eq!(lines(&root.go(&run).good()), ["block special file", "tried"]);
+        run.devices.push(node.to_owned());
+        let out = root.go(&run).good();
+        assert!(
+            out.contains("read") && out.contains("written"),
+            "the attempts work where it is given: {out}"
+        );
+    });
 }
 
 #[test]
