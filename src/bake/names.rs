@@ -6,7 +6,7 @@ use super::Kitchen;
 use crate::cloud::{Cloud, ImageSpec};
 use crate::error::{Kind, kind_of};
 use crate::journal::{Journal, Standing, Thing};
-use crate::plan::{BaseFacts, Late, NamePlan, Plan, name_taken, renamed, suffixed};
+use crate::plan::{BaseFacts, Late, NamePlan, Plan, name_taken, protected, renamed, suffixed};
 use crate::recipe::Collision;
 
 /// The most numbers that are tried behind a name.
@@ -24,13 +24,19 @@ pub struct Called {
 /// The name for an image that should have this one.
 ///
 /// # Errors
-/// [`crate::error::Kind::Name`] where it is taken and nothing is said of that.
+/// [`crate::error::Kind::Name`] where it is taken and nothing is said of that, or the image that has it cannot go.
 pub async fn called(cloud: &dyn Cloud, collision: Collision, name: &str) -> Result<Called> {
     let free = |name: String| Called { name, replaces: None };
     let Some(taken) = cloud.image_named(name).await? else { return Ok(free(name.to_owned())) };
     match collision {
         Collision::Fail => Err(name_taken(name, &taken).into()),
-        Collision::Replace { .. } => Ok(Called { name: name.to_owned(), replaces: Some(taken) }),
+        Collision::Replace { .. } => {
+            let old = cloud.shelf(None).await?.image(&taken).await?;
+            match old.and_then(|old| old.protection) {
+                Some(how) => Err(protected(name, &taken, &how).into()),
+                None => Ok(Called { name: name.to_owned(), replaces: Some(taken) }),
+            }
+        }
         Collision::Suffix => {
             for number in 2..=MOST {
                 let numbered = suffixed(name, number)?;

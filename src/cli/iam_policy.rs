@@ -25,6 +25,9 @@ pub struct Args {
     /// A builder's instance id; repeatable [default: any instance, as long as it calls for itself]
     #[arg(long = "instance", value_name = "INSTANCE")]
     pub instances: Vec<String>,
+    /// Allow what `bakehouse prune --recipe RECIPE` asks and does too
+    #[arg(long)]
+    pub prune: bool,
 }
 
 /// Characters that a managed policy may have, white space left out (IAM's quotas).
@@ -58,6 +61,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         region: aws.region.or(environment.filter(|region| !region.is_empty())),
         account: args.account.clone(),
         instances: args.instances.clone(),
+        prune: args.prune,
         takes_role: aws.role.is_some(),
     };
     let policy = policy(&recipe, &builders);

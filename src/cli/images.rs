@@ -205,7 +205,7 @@ mod tests {
             },
             region: "eu-west-1".to_owned(),
             description: String::new(),
-            snapshots: vec![Held { id: "snap-1".to_owned(), size: 4 << 30 }],
+            snapshots: vec![Held { id: "snap-1".to_owned(), size: 4 << 30, ours: true }],
             deprecated: None,
             protection: None,
             copy_of: None,

@@ -14,7 +14,7 @@ use super::pick::Pick;
 use super::settings::Output;
 use super::{Context, block_on, clouds, print, validate};
 use crate::cloud::Cloud;
-use crate::cloud::shelf::{Action, FAMILY_TAG, Shelf, Stock};
+use crate::cloud::shelf::{Action, FAMILY_TAG, Held, Shelf, Stock};
 use crate::error::{Failure, Kind, kind_of};
 use crate::prune::{Finding, Inventory, Verdict, Wanted, act, settle};
 use crate::recipe::family;
@@ -218,7 +218,9 @@ fn tell(
     let counted = if args.yes { Verdict::Retired } else { Verdict::Retire };
     let going: Vec<_> = findings.iter().filter(|finding| finding.verdict == counted).collect();
     let bytes = match args.action {
-        Action::Deregister => going.iter().map(|finding| finding.image.bytes()).sum(),
+        Action::Deregister => {
+            going.iter().flat_map(|finding| finding.image.own_snapshots()).map(|one| one.size).sum()
+        }
         _ => 0,
     };
     match context.output {
@@ -273,12 +275,26 @@ fn row(finding: &Finding, action: Action) -> String {
     };
     let Stock { image, region, .. } = &finding.image;
     let age = super::images::age(&image.created, Timestamp::now());
-    let snapshots: Vec<_> = finding.image.snapshots.iter().map(|snapshot| snapshot.id.as_str()).collect();
     let why = match finding.why.as_slice() {
-        [] if action == Action::Deregister => format!("  with {}", snapshots.join(", ")),
+        [] if action == Action::Deregister => snapshots(&finding.image),
         [] => String::new(),
         why => format!("  {}", why.join("; ")),
     };
     // Names and tags are other people's text, which must not speak to the terminal.
     harmless(&format!("{verdict:<12}  {:<21}  {region:<9}  {:<40}  {age:>6}{why}", image.id, image.name))
+}
+
+/// What becomes of the snapshots of an image that is deregistered.
+fn snapshots(image: &Stock) -> String {
+    let (ours, others): (Vec<_>, Vec<_>) = image.snapshots.iter().partition(|snapshot| snapshot.ours);
+    let listed = |those: &[&Held]| those.iter().map(|one| one.id.as_str()).collect::<Vec<_>>().join(", ");
+    let mut parts = Vec::new();
+    if !ours.is_empty() {
+        parts.push(format!("with {}", listed(&ours)));
+    }
+    if !others.is_empty() {
+        let (verb, object) = if others.len() == 1 { ("stays", "it") } else { ("stay", "them") };
+        parts.push(format!("{} {verb}: its bake did not make {object}", listed(&others)));
+    }
+    if parts.is_empty() { String::new() } else { format!("  {}", parts.join("; ")) }
 }

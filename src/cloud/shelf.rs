@@ -43,6 +43,8 @@ pub struct Held {
     pub id: String,
     /// The volume's size in bytes.
     pub size: u64,
+    /// Whether the image's own bake made it, as its tag says: no other goes with the image.
+    pub ours: bool,
 }
 
 impl Stock {
@@ -55,6 +57,11 @@ impl Stock {
     pub fn family(&self) -> String {
         let tagged = self.image.tags.get(FAMILY_TAG).filter(|family| !family.is_empty());
         tagged.cloned().unwrap_or_else(|| crate::recipe::family::of_name(&self.image.name))
+    }
+
+    /// The snapshots that go with it where it is deregistered.
+    pub fn own_snapshots(&self) -> impl Iterator<Item = &Held> {
+        self.snapshots.iter().filter(|snapshot| snapshot.ours)
     }
 
     /// The sizes of all its snapshots, in bytes.
@@ -107,7 +114,7 @@ pub enum Action {
     Deprecate,
     /// It can no longer be launched, and its shares end; it can be enabled again.
     Disable,
-    /// It goes, and its snapshots with it.
+    /// It goes, and the snapshots that its bake made with it.
     Deregister,
 }
 

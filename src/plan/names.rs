@@ -18,6 +18,16 @@ pub fn name_taken(name: &str, by: &str) -> Failure {
     )
 }
 
+/// That an image cannot be replaced: it is protected from being deregistered, `how` in EC2's words.
+pub fn protected(name: &str, image: &str, how: &str) -> Failure {
+    let message = format!(
+        "the image name {name} is taken by {image}, which cannot be replaced: it is protected from being deregistered ({how})"
+    );
+    Failure::new(Kind::Name, message).hint(format!(
+        "end the protection (aws ec2 disable-image-deregistration-protection --image-id {image}; one with a cool-down holds for a day more), or give another name"
+    ))
+}
+
 /// The name with a number behind it, from 2.
 ///
 /// # Errors

@@ -24,7 +24,7 @@ fn image(id: &str, bake: &str, family: &str, day: u32) -> Stock {
         },
         region: "eu-west-1".to_owned(),
         description: String::new(),
-        snapshots: vec![Held { id: format!("snap-{id}"), size: 8 << 30 }],
+        snapshots: vec![Held { id: format!("snap-{id}"), size: 8 << 30, ours: true }],
         deprecated: None,
         protection: None,
         copy_of: None,

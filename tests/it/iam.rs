@@ -70,10 +70,14 @@ fn meets_conditions(policy: &Value, requests: &[Value]) {
 }
 
 fn policy_of(builder: &Builder) -> Value {
+    policy_with(builder, &[])
+}
+
+fn policy_with(builder: &Builder, more: &[&str]) -> Value {
     let arguments =
         ["iam-policy", "recipe.toml", "--region", REGION, "--account", ACCOUNT, "--instance", INSTANCE];
     let before = builder.standin.requests().len();
-    let policy = builder.bakery.bakehouse(&arguments).json();
+    let policy = builder.bakery.bakehouse(&[&arguments[..], more].concat()).json();
     assert_eq!(builder.standin.requests().len(), before, "nothing is asked");
     policy
 }
@@ -131,6 +135,46 @@ fn the_policy_and_the_calls_of_bakes_are_the_same_set() {
             actions(&policy).into_iter().filter(|action| !action.starts_with("kms:")).collect();
         assert_eq!(needed(&requests), allowed, "{what}: {policy:#}");
         meets_conditions(&policy, &requests);
+    }
+}
+
+#[test]
+fn the_policy_and_the_calls_of_prune_are_the_same_set_too() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Builder { standin, bakery, disk, .. } = &builder;
+    bakery.put("recipe.toml", RECIPE);
+    let image = |name: &str| {
+        let tags = json!({"bakehouse:bake": format!("bake-{name}"), "bakehouse:family": "web"});
+        let about = json!({"name": name, "public": false, "tags": tags, "snapshot_tags": tags});
+        standin.seed(disk.path(), about).0
+    };
+    let used = image("web-1");
+    for name in ["web-2", "web-3", "web-4"] {
+        image(name);
+    }
+    standin.parameter("/images/web", &used);
+    standin.users(json!({"templates": [{
+        "LaunchTemplateId": "lt-0123456789abcdef0", "LaunchTemplateName": "web", "Versions": ["resolve:ssm:/images/web"],
+    }]}));
+    standin.clear_requests();
+    for (name, action) in [("web-2", "deprecate"), ("web-3", "disable"), ("web-*", "deregister")] {
+        bakery.bakehouse(&["prune", "--name", name, "--keep", "0", "--action", action, "--yes"]).good();
+    }
+    let requests = standin.requests();
+    let with = policy_with(&builder, &["--prune"]);
+    let (all, bake) = (actions(&with), actions(&policy_of(&builder)));
+    let needed = needed(&requests);
+    assert!(needed.is_subset(&all), "{:?}", needed.difference(&all));
+    let more: BTreeSet<_> = all.difference(&bake).cloned().collect();
+    assert!(more.is_subset(&needed), "{:?}", more.difference(&needed));
+    for statement in with["Statement"].as_array().unwrap() {
+        let deletes = ["Deregister", "DeleteSnapshot", "DisableImage"];
+        if deletes.iter().any(|word| statement["Action"].to_string().contains(word)) {
+            assert_eq!(
+                statement["Condition"]["StringLike"]["aws:ResourceTag/bakehouse:bake"],
+                json!(["bake-*"])
+            );
+        }
     }
 }
 

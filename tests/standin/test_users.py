@@ -42,6 +42,8 @@ class Users(Case):
 
         self.assertEqual(images(), [AMI, "resolve:ssm:/images/web", AMI])
         self.assertEqual(images(ResolveAlias=True, PaginationConfig={"PageSize": 1}), [AMI, OTHER, AMI])
+        self.assertEqual(images(ResolveAlias=True, Versions=["2"]), [OTHER])
+        self.assertEqual(images(Versions=["$Default", "$Latest"]), [AMI, AMI])
         self.refused("MissingParameter", self.ec2.describe_launch_template_versions)
         self.refused(
             "InvalidLaunchTemplateId.NotFound", self.ec2.describe_launch_template_versions, LaunchTemplateId="lt-0aaaaaaaaaaaaaaaa"

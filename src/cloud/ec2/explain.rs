@@ -246,6 +246,11 @@ impl Trouble {
     fn kind_and_hint(&self) -> (Kind, Option<String>) {
         let Self { action, region, .. } = self;
         let code = self.code.as_deref().unwrap_or_default();
+        if code == "OperationNotPermitted" && self.operation() == "DeregisterImage" {
+            let hint = "end its protection (aws ec2 disable-image-deregistration-protection); one that had a cool-down holds for a \
+                        day more";
+            return (Kind::Cloud, Some(hint.to_owned()));
+        }
         if self.refused() {
             let tags = match self.operation() {
                 "CreateVolume" | "CreateSnapshot" | "RegisterImage" | "CopyImage" => {

@@ -20,6 +20,15 @@ fn on_the_way(way: Way) -> Trouble {
 }
 
 #[test]
+fn a_protected_image_is_no_matter_of_iam() {
+    let (kind, hint) = answered("ec2:DeregisterImage", "OperationNotPermitted", 400).kind_and_hint();
+    assert_eq!(kind, Kind::Cloud);
+    assert!(hint.unwrap().contains("disable-image-deregistration-protection"));
+    let (kind, _) = answered("ec2:ModifyImageAttribute", "OperationNotPermitted", 400).kind_and_hint();
+    assert_eq!(kind, Kind::Access);
+}
+
+#[test]
 fn every_code_has_its_kind_and_class() {
     for (code, status, class, kind) in [
         ("UnauthorizedOperation", 403, Class::Final, Kind::Access),

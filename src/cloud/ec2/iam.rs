@@ -21,6 +21,8 @@ pub struct Builders {
     pub account: Option<String>,
     /// The builders, `i-…`.
     pub instances: Vec<String>,
+    /// Whether they prune too.
+    pub prune: bool,
     /// Whether the calls are made in a role that the builder takes on: then EC2 does not know which instance calls.
     pub takes_role: bool,
 }
@@ -70,7 +72,7 @@ impl Statement {
     }
 }
 
-/// The policy of a builder that bakes and publishes this recipe, undoes what fails, and runs `gc`.
+/// The policy of a builder that bakes and publishes this recipe, undoes what fails, runs `gc`, and prunes where wanted.
 pub fn policy(recipe: &Recipe, builders: &Builders) -> Value {
     let names = Names { builders };
     let mut statements = bake(recipe, &names);
@@ -78,6 +80,9 @@ pub fn policy(recipe: &Recipe, builders: &Builders) -> Value {
     statements.extend(keys(recipe, &names));
     statements.extend(secrets(recipe, &names));
     statements.extend(sources(recipe, &names));
+    if builders.prune {
+        statements.extend(prune(recipe, &names));
+    }
     let statements: Vec<_> = statements.iter().map(Statement::document).collect();
     json!({"Version": "2012-10-17", "Statement": statements})
 }
@@ -198,7 +203,7 @@ fn bake(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {
         ),
         Statement::new("MakeSnapshot", &["ec2:CreateSnapshot"], snapshots()).tagged(),
         Statement::new("MakeImage", &["ec2:RegisterImage"], images()).tagged(),
-        Statement::new("UndoSnapshot", &["ec2:DeleteSnapshot"], snapshots()).ours(),
+        Statement::new("UndoSnapshot", &["ec2:DeleteSnapshot"], names.all(&everywhere, "snapshot")).ours(),
         Statement::new("UndoImage", &["ec2:DeregisterImage"], names.all(&everywhere, "image")).ours(),
     ];
     if let Collision::Replace { delete_snapshots } = recipe.image.collision {
@@ -304,29 +309,50 @@ fn publish(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {
     statements
 }
 
-/// EBS uses the keys of the volume and of copies in the builder's name (the EBS encryption guide's list of permissions); no call of
-/// KMS is made by Bakehouse itself.
-fn keys(recipe: &Recipe, names: &Names<'_>) -> Option<Statement> {
-    let copies = recipe.publish.iter().flat_map(|publish| &publish.targets.copies);
-    let copies = copies.filter_map(|copy| Some((copy.region.as_str(), copy.kms_key.as_ref()?)));
-    let own = recipe.disk.kms_key.iter().map(|key| (names.home(), key));
-    let mut arns = BTreeSet::new();
-    let mut aliases = BTreeSet::new();
-    let mut services = BTreeSet::new();
-    for (region, key) in own.chain(copies) {
-        services.insert(format!("ec2.{region}.amazonaws.com"));
-        let name = key.rsplit_once(':').map_or(key.as_str(), |(_, name)| name);
-        let id = name.strip_prefix("key/").unwrap_or(name);
-        // A policy names keys by their ids alone; an alias is a condition.
-        if name.starts_with("alias/") {
-            aliases.insert(name.to_owned());
-            arns.insert(names.arn("kms", region, names.account(), "key/*"));
-        } else {
-            arns.insert(names.arn("kms", region, names.account(), &format!("key/{id}")));
-        }
+/// What `prune` asks and does besides; deregistering and deleting snapshots are allowed for undoing.
+fn prune(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {
+    let home = names.home();
+    let far = elsewhere(recipe, names);
+    let everywhere: Vec<&str> = std::iter::once(home).chain(far.iter().copied()).collect();
+    let looks = [
+        "autoscaling:DescribeAutoScalingGroups",
+        "autoscaling:DescribeLaunchConfigurations",
+        "ec2:DescribeInstances",
+        "ec2:DescribeLaunchTemplateVersions",
+        "ec2:DescribeLaunchTemplates",
+        "ssm:DescribeParameters",
+        // Of whatever parameter: which of them holds an image is to be found out, and templates name some.
+        "ssm:GetParameters",
+    ];
+    let mut look = Statement::new("LookForUses", &looks, vec!["*".to_owned()]);
+    if home != "*" {
+        look = look.when("StringEquals", "aws:RequestedRegion", &everywhere);
     }
-    if arns.is_empty() {
-        return None;
+    let actions = ["ec2:DisableImage", "ec2:EnableImageDeprecation"];
+    vec![look, Statement::new("Prune", &actions, names.all(&everywhere, "image")).ours()]
+}
+
+/// EBS uses the keys of the disk and of copies in the builder's name (the EBS encryption guide's list of permissions);
+/// no call of KMS is made by Bakehouse itself. A policy names keys by their ids alone; an alias is a condition.
+fn keys(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {
+    let copies = recipe.publish.iter().flat_map(|publish| &publish.targets.copies);
+    let copies = copies.filter_map(|copy| Some((copy.region.as_str(), copy.kms_key.as_deref()?)));
+    let disk = recipe.disk.kms_key.as_deref().map(|key| (names.home(), key));
+    let mut by_id = (BTreeSet::new(), BTreeSet::new());
+    let mut by_alias = (BTreeSet::new(), BTreeSet::new());
+    let mut aliases = BTreeSet::new();
+    for (region, key) in disk.into_iter().chain(copies) {
+        let service = format!("ec2.{region}.amazonaws.com");
+        let name = key.rsplit_once(':').map_or(key, |(_, name)| name);
+        let (those, id) = match name.starts_with("alias/") {
+            true => {
+                aliases.insert(name);
+                (&mut by_alias, "*")
+            }
+            false => (&mut by_id, name.strip_prefix("key/").unwrap_or(name)),
+        };
+        those.0.insert(names.arn("kms", region, names.account(), &format!("key/{id}")));
+        those.1.insert(service);
     }
     let actions = [
         "kms:CreateGrant",
@@ -336,20 +362,22 @@ fn keys(recipe: &Recipe, names: &Names<'_>) -> Option<Statement> {
         "kms:ReEncryptFrom",
         "kms:ReEncryptTo",
     ];
-    let all_named = arns.iter().all(|arn| arn.ends_with("key/*"));
-    let services: Vec<&str> = services.iter().map(String::as_str).collect();
-    // The builder's Region may be any.
-    let operator = if names.home() == "*" { "StringLike" } else { "StringEquals" };
-    let mut statement = Statement::new("Keys", &actions, arns.into_iter().collect()).when(
-        operator,
-        "kms:ViaService",
-        &services,
-    );
-    if all_named {
-        let aliases: Vec<&str> = aliases.iter().map(String::as_str).collect();
-        statement = statement.when("ForAnyValue:StringEquals", "kms:ResourceAliases", &aliases);
-    }
-    Some(statement)
+    let allow = |sid, (arns, services): (BTreeSet<String>, BTreeSet<String>)| {
+        let services: Vec<&str> = services.iter().map(String::as_str).collect();
+        let operator =
+            if services.iter().any(|one| one.contains('*')) { "StringLike" } else { "StringEquals" };
+        (!arns.is_empty()).then(|| {
+            Statement::new(sid, &actions, arns.into_iter().collect()).when(
+                operator,
+                "kms:ViaService",
+                &services,
+            )
+        })
+    };
+    let aliases: Vec<&str> = aliases.into_iter().collect();
+    let named =
+        |statement: Statement| statement.when("ForAnyValue:StringEquals", "kms:ResourceAliases", &aliases);
+    allow("Keys", by_id).into_iter().chain(allow("KeysByAlias", by_alias).map(named)).collect()
 }
 
 /// What steps fetch from S3 with the builder's credentials.

@@ -18,6 +18,7 @@ fn builders() -> Builders {
         region: Some("eu-west-1".into()),
         account: Some("123456789012".into()),
         instances: vec!["i-0b1d0c2e3f4a56789".into()],
+        prune: false,
         takes_role: false,
     }
 }
@@ -113,7 +114,7 @@ kms_key = "alias/images"
         statement(&policy, "Copy")["Resource"],
         json!(["arn:aws:ec2:us-east-1::image/*", "arn:aws:ec2:eu-central-1::image/*"])
     );
-    let keys = statement(&policy, "Keys");
+    let keys = statement(&policy, "KeysByAlias");
     assert_eq!(keys["Resource"], json!(["arn:aws:kms:eu-central-1:123456789012:key/*"]));
     assert_eq!(
         keys["Condition"]["StringEquals"]["kms:ViaService"],
@@ -135,7 +136,7 @@ fn a_replaced_image_is_anybodys_and_a_volumes_key_is_used() {
     let policy = of(&format!("{head}{rest}"), &builders());
     assert_eq!(statement(&policy, "ReplaceImage")["Condition"], Value::Null);
     assert!(policy["Statement"].as_array().unwrap().iter().all(|one| one["Sid"] != "ReplaceSnapshots"));
-    let keys = statement(&policy, "Keys");
+    let keys = statement(&policy, "KeysByAlias");
     assert_eq!(keys["Resource"], json!(["arn:aws:kms:eu-west-1:123456789012:key/*"]));
     assert_eq!(keys["Condition"]["StringEquals"]["kms:ViaService"], json!(["ec2.eu-west-1.amazonaws.com"]));
     let with = of(&format!("{head}delete_replaced_snapshots = true\n{rest}"), &builders());
@@ -153,4 +154,19 @@ fn the_parameters_of_secrets_are_read_and_no_others() {
     assert_eq!(secrets["Action"], json!(["ssm:GetParameter"]));
     assert_eq!(secrets["Resource"], json!(["arn:aws:ssm:eu-west-1:123456789012:parameter/web/token"]));
     assert!(!actions(&of(PLAIN, &builders())).contains("ssm:GetParameter"));
+}
+
+#[test]
+fn the_key_of_the_disk_is_allowed_as_those_of_copies_are() {
+    let key = "1234abcd-12ab-34cd-56ef-1234567890ab";
+    let policy = of(&format!("{PLAIN}[disk]\nkms_key = \"{key}\"\n"), &builders());
+    let statement = statement(&policy, "Keys");
+    assert_eq!(statement["Resource"], json!([format!("arn:aws:kms:eu-west-1:123456789012:key/{key}")]));
+    assert_eq!(
+        statement["Condition"]["StringEquals"]["kms:ViaService"],
+        json!(["ec2.eu-west-1.amazonaws.com"])
+    );
+    let anywhere = of(&format!("{PLAIN}[disk]\nkms_key = \"{key}\"\n"), &Builders::default());
+    let text = anywhere.to_string();
+    assert!(text.contains("ec2.*.amazonaws.com") && text.contains("StringLike"), "{anywhere:#}");
 }

@@ -58,7 +58,8 @@ impl There<'_> {
                 return Ok(None);
             }
             self.say(&format!("the copy {image} failed: it is deregistered, and made anew"));
-            insist(self.effort(), || self.api.deregister_image(image))
+            // What it has of snapshots is a copy too, and would be billed on.
+            insist(self.effort(), || self.api.deregister_with_snapshots(image))
                 .await
                 .map_err(Trouble::into_error)
                 .with_context(|| format!("deregistering {image}, a copy that failed"))?;

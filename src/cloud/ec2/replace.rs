@@ -19,9 +19,11 @@ use super::api::{any_of, filter, tags};
 use super::capture::{BAKE_TAG, Registration, bake_of};
 use super::disk::never_came_to_be;
 use super::explain::Trouble;
-use super::retry::{insist, search};
+use super::retry::{insist, jitter, search};
+use super::shelf::protection;
 use crate::error::{Failure, Kind, kind_of};
 use crate::journal::{Journal, Standing, Thing};
+use crate::plan::protected;
 use crate::stop::Stop;
 
 /// How often a name that somebody else takes meanwhile is taken back.
@@ -42,6 +44,9 @@ impl Ec2 {
             let Some(old) = old.filter(|old| tags(old.tags()).get(BAKE_TAG) != Some(&bake.0)) else {
                 return self.registered(new, self.image_thing(new.spec)?, stop).await;
             };
+            if let Some(how) = protection(&old) {
+                return Err(protected(&new.spec.name, old.image_id().unwrap_or_default(), how).into());
+            }
             let provisional = Thing::Provisional { region: self.api.region.clone(), bake: bake.clone() };
             let spec = crate::cloud::ImageSpec { name: bake.0.clone(), ..new.spec.clone() };
             self.registered(&Registration { spec: &spec, ..*new }, provisional, stop).await?;
@@ -68,16 +73,20 @@ impl Ec2 {
             let holder = self.holder_of(&new.spec.name).await.unwrap_or(None);
             // Of several bakes that replace one image at once the last one wins. One that had the name already and
             // lost it is not the last, nor is one that is taken up again.
-            let takes_it = kind_of(&error) == Kind::Name && !resumed && round < ROUNDS;
+            let again = kind_of(&error) == Kind::Name && round < ROUNDS;
+            round += 1;
             match holder {
-                Some(other) if takes_it => {
-                    round += 1;
+                // Nobody has it any more: EC2 may know the name of what was deregistered for a while yet.
+                None if again => tokio::time::sleep(jitter(round + 1)).await,
+                Some(gone) if again && deregistered(&gone, new.journal) => {
+                    tokio::time::sleep(jitter(round + 1)).await;
+                }
+                None => return Err(self.half_way(error, new)),
+                Some(gone) if deregistered(&gone, new.journal) => return Err(self.half_way(error, new)),
+                Some(other) if again && !resumed && protection(&other).is_none() => {
                     self.deregister_old(&other, new, delete_snapshots).await?;
                 }
                 Some(other) => return Err(self.superseded(&other, new, error).await),
-                // Who had it meanwhile has it no more.
-                None if kind_of(&error) == Kind::Name && round < ROUNDS => round += 1,
-                None => return Err(self.half_way(error, new)),
             }
         }
     }
@@ -221,6 +230,15 @@ impl Ec2 {
         }
         Ok(())
     }
+}
+
+/// Whether a bake of this journal deregistered an image, which a Describe call may show for a while yet.
+fn deregistered(image: &Image, journal: &Journal) -> bool {
+    let id = image.image_id().unwrap_or_default();
+    journal.owned().iter().any(|entry| {
+        matches!(&entry.thing, Thing::Replaced { image, .. } if image == id)
+            && entry.standing == Standing::Made
+    })
 }
 
 /// Whether a bake of this journal was on its way from the old image to the new one.

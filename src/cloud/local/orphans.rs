@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::{Store, mark_live};
+use super::{Store, mark_live, record};
 use crate::cloud::Orphan;
 use crate::journal::Thing;
 use crate::plan::BakeId;
@@ -31,8 +31,33 @@ impl Store {
         // Asked last: what was registered meanwhile is an image's.
         let used: Vec<_> = self.records()?.iter().map(|record| self.disk_of(record)).collect();
         orphans.retain(|orphan| !matches!(&orphan.thing, Thing::StoreFile { path } if used.contains(path)));
+        // A record that cannot be read may speak of any snapshot.
+        if self.has_unreadable_records()? {
+            orphans.retain(|orphan| !orphan.id.starts_with("snap-"));
+        }
         orphans.sort_by(|a, b| a.created.cmp(&b.created));
         Ok(orphans)
+    }
+}
+
+impl Store {
+    fn has_unreadable_records(&self) -> Result<bool> {
+        let folder = self.images_folder();
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            entries => entries.with_context(|| format!("reading {}", folder.display()))?,
+        };
+        for entry in entries {
+            let path = entry.with_context(|| format!("reading {}", folder.display()))?.path();
+            if is_record(&path) && record::read(&path).is_err() && path.exists() {
+                tracing::warn!(
+                    "{} cannot be read: snapshots that no image has are left alone until it can, or is gone",
+                    path.display()
+                );
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

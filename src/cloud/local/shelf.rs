@@ -46,7 +46,7 @@ fn stocked(record: &Record) -> Stock {
         image: record.summary(),
         region: "local".to_owned(),
         description: record.description.clone(),
-        snapshots: vec![Held { id: record.snapshot.clone(), size: record.size }],
+        snapshots: vec![Held { id: record.snapshot.clone(), size: record.size, ours: true }],
         deprecated: None,
         protection: None,
         copy_of: None,

@@ -247,3 +247,16 @@ fn a_store_that_is_not_there_is_empty_and_reading_it_makes_nothing() {
     assert!(store.records().unwrap().is_empty() && store.sweep().unwrap().is_empty());
     assert!(!store.folder().exists());
 }
+
+#[tokio::test]
+async fn a_disk_whose_record_cannot_be_read_is_nobodys_to_delete() {
+    let (_folder, store) = store_with("base");
+    let disk = store.disk_of(&store.image("base").unwrap());
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    File::options().write(true).open(&disk).unwrap().set_modified(old).unwrap();
+    let record = store.record_file(&store.image("base").unwrap().id);
+    std::fs::write(&record, "{\"format\": 2}").unwrap();
+    assert_eq!(store.orphans(true).await.unwrap().len(), 0);
+    std::fs::remove_file(&record).unwrap();
+    assert_eq!(store.orphans(true).await.unwrap().len(), 1);
+}

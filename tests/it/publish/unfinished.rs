@@ -145,6 +145,7 @@ fn a_copy_that_failed_is_made_anew() {
     let state = standin.state_of("eu-central-1");
     let [copy] = state["images"].as_array().unwrap().as_slice() else { panic!("{state:#}") };
     is_published(standin, "eu-central-1", copy["ImageId"].as_str().unwrap());
+    assert_eq!(state["snapshots"].as_array().unwrap().len(), 1, "none of the copy that failed: {state:#}");
 }
 
 #[test]

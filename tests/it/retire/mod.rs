@@ -185,6 +185,41 @@ fn what_nothing_refers_to_goes_with_its_snapshots_and_all_else_stays_with_its_re
 }
 
 #[test]
+fn a_snapshot_that_the_images_bake_did_not_make_stays() {
+    let Some(shop) = Shop::open() else { return };
+    let (mine, data) =
+        shop.standin.seed(&shop.disk, json!({"name": "data", "owner": ACCOUNT, "public": false}));
+    shop.standin.forget_image(&mine);
+    let further = json!([{"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": data, "VolumeSize": 1, "VolumeType": "gp3"}}]);
+    let (_, root) = shop.image("web-1", 20, json!({"mappings": further}));
+    let prune = ["prune", "--name", "web-*", "--keep", "0"];
+    let shown = shop.bakery.bakehouse(&prune).good();
+    assert!(shown.out.contains(&format!("with {root}; {data} stays")), "{}", shown.told());
+    assert!(shown.err.contains("1GiB of snapshots"), "{}", shown.told());
+    shop.bakery.bakehouse(&[&prune[..], &["--yes"]].concat()).good();
+    assert_eq!((shop.images().len(), shop.snapshots()), (0, vec![data]));
+    shop.standin.stop();
+}
+
+#[test]
+fn a_template_of_which_one_version_cannot_be_resolved_hides_no_other() {
+    let Some(shop) = Shop::open() else { return };
+    let (image, _) = shop.image("web-1", 20, json!({}));
+    let (next, _) = shop.image("web-2", 20, json!({}));
+    shop.standin.parameter("/images/web", &image);
+    shop.standin.users(json!({"templates": [{
+        "LaunchTemplateId": "lt-0123456789abcdef0", "LaunchTemplateName": "web",
+        "Versions": ["resolve:ssm:/gone", "resolve:ssm:/images/web", next],
+    }]}));
+    let told = shop.prune(&["--name", "web-*", "--keep", "0", "--yes"]);
+    let by = |version: u32| format!("launch template web (lt-0123456789abcdef0) version {version}");
+    assert!(told["web-1"].1.contains(&by(2)), "{told:?}");
+    assert!(told["web-2"].1.contains(&by(3)), "{told:?}");
+    assert_eq!(shop.images().len(), 2);
+    shop.standin.stop();
+}
+
+#[test]
 fn copies_in_other_regions_go_along() {
     let Some(shop) = Shop::open() else { return };
     for number in [1, 2] {

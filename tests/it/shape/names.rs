@@ -105,6 +105,39 @@ fn what_is_refused_is_refused_while_the_old_image_stands() {
 }
 
 #[test]
+fn an_image_that_is_protected_is_not_replaced_and_that_is_told_before_anything_is_made() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Builder { standin, bakery, disk, .. } = &builder;
+    let (old, _) = standin.seed(disk.path(), json!({"name": "web", "protection": "enabled-with-cooldown"}));
+    let force = ["bake", "recipe.toml", "--name", "web", "--force"];
+    for more in [&["--dry-run"][..], &[]] {
+        bakery.bakehouse(&[&force[..], more].concat()).refused(
+            12,
+            &[&old, "protected from being deregistered", "aws ec2 disable-image-deregistration-protection"],
+        );
+    }
+    assert_eq!(standin.counts().get("CreateVolume"), None);
+    assert_eq!(deeds(standin), Vec::<String>::new());
+    bakery.assert_nothing_left();
+}
+
+#[test]
+fn an_image_that_is_protected_meanwhile_still_stands_and_nothing_else_does() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Builder { standin, bakery, disk, .. } = &builder;
+    let (old, _) = standin.seed(disk.path(), json!({"name": "web"}));
+    standin.fault(json!({"action": "DeregisterImage", "kind": "error", "code": "OperationNotPermitted",
+        "message": "The image is protected from deregistration.", "where": {"ImageId": old}, "times": 0}));
+    let ran = bakery.bakehouse(&["bake", "recipe.toml", "--name", "web", "--force"]);
+    assert!(ran.status.is_some_and(|status| status > 1), "{}", ran.told());
+    assert!(ran.err.contains("protected from deregistration"), "{}", ran.told());
+    assert!(ran.err.contains("disable-image-deregistration-protection"), "{}", ran.told());
+    assert_eq!(image(standin, "web").unwrap()["ImageId"], old, "{}", ran.told());
+    assert_eq!(builder.left(), (0, 1, 1), "{}", ran.told());
+    bakery.assert_nothing_left();
+}
+
+#[test]
 fn between_the_old_image_and_the_new_one_the_bake_is_finished() {
     let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
     let Builder { standin, bakery, disk, .. } = &builder;

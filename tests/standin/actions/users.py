@@ -132,6 +132,8 @@ def describe_launch_template_versions(call):
         code = "InvalidLaunchTemplateId.NotFound" if "LaunchTemplateId" in given else "InvalidLaunchTemplateName.NotFoundException"
         raise Refusal(code, "The specified launch template does not exist.")
     find.dry_run(call)
+    named = {"$Latest": str(len(template["Versions"])), "$Default": "1"}
+    wanted = {named.get(each, each) for each in given.get("Versions", [])}
     versions = [
         {
             "LaunchTemplateId": template["LaunchTemplateId"], "LaunchTemplateName": template["LaunchTemplateName"],
@@ -139,6 +141,7 @@ def describe_launch_template_versions(call):
             "LaunchTemplateData": {"ImageId": _image_of(call, image)},
         }
         for number, image in enumerate(template["Versions"], 1)
+        if not wanted or str(number) in wanted
     ]
     page, token = filters.page(versions, given, most=200)
     return {"LaunchTemplateVersions": page, "NextToken": token}
