@@ -127,6 +127,15 @@ impl Names<'_> {
         ids.into_iter().map(arn).collect()
     }
 
+    /// A parameter of the builder's Region by its name or its ARN, without the version or label behind it.
+    fn parameter(&self, name: &str) -> String {
+        if name.starts_with("arn:") {
+            return name.split(':').take(6).collect::<Vec<_>>().join(":");
+        }
+        let name = name.split(':').next().unwrap_or_default().to_owned();
+        self.parameters(&[self.home()], &[name]).concat()
+    }
+
     /// Parameters are named without the slash that their names begin with.
     fn parameters(&self, regions: &[&str], names: &[String]) -> Vec<String> {
         let mut arns = Vec::new();
@@ -241,12 +250,11 @@ fn bake(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {
     from.sort_unstable();
     statements.push(Statement::new("FromSnapshots", &from, snapshots()));
     if let BaseSelector::Parameter(name) = base {
-        let arn = match name.strip_prefix("arn:") {
-            Some(_) => vec![name.clone()],
-            // Behind a colon stands a version or a label.
-            None => names.parameters(&[home], &[name.split(':').next().unwrap_or_default().to_owned()]),
-        };
-        statements.push(Statement::new("BaseByParameter", &["ssm:GetParameter"], arn));
+        statements.push(Statement::new(
+            "BaseByParameter",
+            &["ssm:GetParameter"],
+            vec![names.parameter(name)],
+        ));
     }
     statements
 }
@@ -258,14 +266,12 @@ fn secrets(recipe: &Recipe, names: &Names<'_>) -> Option<Statement> {
     let sources = steps.flat_map(|step| step.secrets.values());
     let parameters: BTreeSet<_> = sources
         .filter_map(|source| match &source.value {
-            SecretSource::Parameter(name) => Some(name.split(':').next().unwrap_or_default().to_owned()),
+            SecretSource::Parameter(name) => Some(names.parameter(name)),
             SecretSource::Env(_) | SecretSource::File(_) => None,
         })
         .collect();
     let parameters: Vec<_> = parameters.into_iter().collect();
-    (!parameters.is_empty()).then(|| {
-        Statement::new("Secrets", &["ssm:GetParameter"], names.parameters(&[names.home()], &parameters))
-    })
+    (!parameters.is_empty()).then(|| Statement::new("Secrets", &["ssm:GetParameter"], parameters))
 }
 
 fn publish(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {

@@ -154,6 +154,10 @@ fn the_parameters_of_secrets_are_read_and_no_others() {
     assert_eq!(secrets["Action"], json!(["ssm:GetParameter"]));
     assert_eq!(secrets["Resource"], json!(["arn:aws:ssm:eu-west-1:123456789012:parameter/web/token"]));
     assert!(!actions(&of(PLAIN, &builders())).contains("ssm:GetParameter"));
+
+    let arn = "arn:aws:ssm:eu-west-1:210987654321:parameter/web/token";
+    let shared = of(&text.replace("/web/token", &format!("{arn}:3")), &builders());
+    assert_eq!(statement(&shared, "Secrets")["Resource"], json!([arn]), "its version is no part of its name");
 }
 
 #[test]
