@@ -326,7 +326,7 @@ impl Kitchen<'_> {
             owned.retain(|entry| matches!(entry.thing, Thing::Volume { .. } | Thing::Attachment { .. }));
         }
         if !owned.is_empty() {
-            self.reporter.phase("undo", &format!("{} things of this bake", owned.len()));
+            self.reporter.phase("undo", &format!("what this bake made: {}", owned.len()));
         }
         for entry in owned {
             let undo = async {

@@ -33,29 +33,26 @@ pub struct Args {
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     pub tags: Vec<String>,
     /// Size of the root volume, as 8GiB
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", help_heading = "Shape of the image")]
     pub size: Option<String>,
     /// The root's partition number, where finding it by content is not wanted
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Shape of the image")]
     pub partition: Option<u32>,
-    /// How the image is shaped
-    #[command(flatten)]
-    pub shape: super::shape::Shape,
     /// Show the plan and touch nothing
     #[arg(long)]
     pub dry_run: bool,
     /// What happens to what was made when the bake fails
-    #[arg(long, value_enum, default_value = "cleanup")]
+    #[arg(long, value_enum, default_value = "cleanup", help_heading = "Attending the bake")]
     pub on_error: OnError,
     /// A shell in the root before it is closed
-    #[arg(long)]
+    #[arg(long, help_heading = "Attending the bake")]
     pub shell: bool,
     /// Pause after this step, by number or name: a shell, and then a question; without a terminal until a file
     /// appears that is named then. Repeatable
-    #[arg(long, value_name = "STEP")]
+    #[arg(long, value_name = "STEP", help_heading = "Attending the bake")]
     pub pause_after: Vec<String>,
     /// End after this step, by number or name, without an image; all is undone (with --on-error keep the disk stays)
-    #[arg(long, value_name = "STEP")]
+    #[arg(long, value_name = "STEP", help_heading = "Attending the bake")]
     pub until: Option<String>,
     /// Run the packages' fsync calls for real, as their steps ask (they are suppressed: one true sync ends the bake)
     #[arg(long)]
@@ -69,6 +66,10 @@ pub struct Args {
     /// Who bakes, for the tag `creator` [default: the user]
     #[arg(long, value_name = "NAME")]
     pub creator: Option<String>,
+    // A heading of flattened flags holds for all that follows, so these are the last.
+    /// How the image is shaped
+    #[command(flatten)]
+    pub shape: super::shape::Shape,
     /// Which base.
     #[command(flatten)]
     pub base: BaseArgs,

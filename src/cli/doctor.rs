@@ -76,7 +76,10 @@ fn show(findings: &[Finding]) -> String {
     let count = |grade| findings.iter().filter(|finding| finding.grade == grade).count();
     lines.push(match (count(Grade::Lacking), count(Grade::Without)) {
         (0, 0) => "this host has all that a bake can need".to_owned(),
-        (0, without) => format!("this host can bake; {without} things that some bakes need are not there"),
+        (0, without) => match without {
+            1 => "this host can bake; one thing that some bakes need is not there".to_owned(),
+            _ => format!("this host can bake; {without} things that some bakes need are not there"),
+        },
         (lacking, _) => format!("this host cannot bake: {lacking} things are lacking"),
     });
     lines.join("\n")

@@ -67,23 +67,27 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     if let Some(One::Show(args)) = &args.one {
         return show::run(context, args);
     }
-    let text = block_on(context, async {
+    let listed = block_on(context, async {
         let cloud = clouds::connect(context).await?;
-        list(cloud.as_ref(), args, context.output, Timestamp::now()).await
+        list(cloud.as_ref(), args).await
     })?;
-    print(&text)?;
+    match context.output {
+        Output::Json => print(&serde_json::to_string_pretty(&listed).context("encoding the images")?)?,
+        Output::Text if listed.is_empty() => context.reporter.note("no image, or none that is meant"),
+        Output::Text => print(&table(&listed, Timestamp::now()))?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The list, for people or as one JSON document: on EC2 the images that bakes made, of the local store all.
-async fn list(cloud: &dyn Cloud, args: &Args, output: Output, now: Timestamp) -> Result<String> {
+/// The list: on EC2 the images that bakes made, of the local store all.
+async fn list(cloud: &dyn Cloud, args: &Args) -> Result<Vec<Listed>> {
     let shelves = vec![cloud.shelf(None).await?];
     let ours = |image: &Stock| (image.bake().is_some() || image.region == "local") && args.pick.fits(image);
     let mut inventory = Inventory::stock(&shelves).await?;
     if args.uses {
         inventory.ask(&shelves, ours).await?;
     }
-    let listed: Vec<_> = inventory
+    Ok(inventory
         .stock
         .iter()
         .filter(|image| ours(image))
@@ -93,11 +97,7 @@ async fn list(cloud: &dyn Cloud, args: &Args, output: Output, now: Timestamp) ->
             cost_at_most: cost(image),
             uses: args.uses.then(|| uses(&inventory, image)),
         })
-        .collect();
-    match output {
-        Output::Json => serde_json::to_string_pretty(&listed).context("encoding the images"),
-        Output::Text => Ok(table(&listed, now)),
-    }
+        .collect())
 }
 
 /// All that refers to an image, other images last.
@@ -117,7 +117,7 @@ fn table(images: &[Listed], now: Timestamp) -> String {
 }
 
 /// Rows with their cells below each other.
-fn columns(rows: &[Vec<String>]) -> String {
+pub(super) fn columns(rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..rows.iter().map(Vec::len).max().unwrap_or_default())
         .map(|column| {
             rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)

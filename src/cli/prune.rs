@@ -83,7 +83,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         let mut findings = settle(&inventory, &wanted);
         let mut failures = Vec::new();
         if args.yes {
-            let done = |finding: &Finding| context.reporter.detail(&row(finding, args.action));
+            let done = |finding: &Finding| context.reporter.detail(&row(finding, args.action).join("  "));
             failures = act(&mut findings, &shelves, args.action, &done).await;
         }
         tell(context, args, &findings, failures)
@@ -229,7 +229,10 @@ fn tell(
             print(&serde_json::to_string_pretty(&document).context("encoding what was found")?)?;
         }
         Output::Text if findings.is_empty() => context.reporter.note("no image of a bake is meant"),
-        Output::Text => findings.iter().try_for_each(|finding| print(&row(finding, args.action)))?,
+        Output::Text => {
+            let rows: Vec<_> = findings.iter().map(|finding| row(finding, args.action)).collect();
+            print(&super::images::columns(&rows))?;
+        }
     }
     if !args.yes && !going.is_empty() {
         let size =
@@ -261,7 +264,7 @@ fn tell(
         .into())
 }
 
-fn row(finding: &Finding, action: Action) -> String {
+fn row(finding: &Finding, action: Action) -> Vec<String> {
     let verdict = match finding.verdict {
         Verdict::Retire => action.as_str(),
         Verdict::Retired => match action {
@@ -278,10 +281,12 @@ fn row(finding: &Finding, action: Action) -> String {
     let why = match finding.why.as_slice() {
         [] if action == Action::Deregister => snapshots(&finding.image),
         [] => String::new(),
-        why => format!("  {}", why.join("; ")),
+        why => why.join("; "),
     };
     // Names and tags are other people's text, which must not speak to the terminal.
-    harmless(&format!("{verdict:<12}  {:<21}  {region:<9}  {:<40}  {age:>6}{why}", image.id, image.name))
+    [verdict, image.id.as_str(), region.as_str(), image.name.as_str(), age.as_str(), why.as_str()]
+        .map(harmless)
+        .to_vec()
 }
 
 /// What becomes of the snapshots of an image that is deregistered.
@@ -296,5 +301,5 @@ fn snapshots(image: &Stock) -> String {
         let (verb, object) = if others.len() == 1 { ("stays", "it") } else { ("stay", "them") };
         parts.push(format!("{} {verb}: its bake did not make {object}", listed(&others)));
     }
-    if parts.is_empty() { String::new() } else { format!("  {}", parts.join("; ")) }
+    parts.join("; ")
 }

@@ -57,17 +57,17 @@ pub struct Shape {
     /// A tag of the image alone; repeatable
     #[arg(long = "image-tag", value_name = "KEY=VALUE")]
     pub image_tags: Vec<String>,
-    /// Where the name is taken, take that image's place: it is deregistered once the new one is complete
-    #[arg(long, conflicts_with = "suffix")]
+    /// Take that image's place: it is deregistered once the new one is complete
+    #[arg(long, conflicts_with = "suffix", help_heading = "Where the name is taken")]
     pub replace: bool,
     /// Delete the snapshots of the image that is replaced
-    #[arg(long, conflicts_with = "suffix")]
+    #[arg(long, conflicts_with = "suffix", help_heading = "Where the name is taken")]
     pub replace_snapshots: bool,
     /// The same as --replace --replace-snapshots
-    #[arg(long, conflicts_with = "suffix")]
+    #[arg(long, conflicts_with = "suffix", help_heading = "Where the name is taken")]
     pub force: bool,
-    /// Where the name is taken, put a number behind it
-    #[arg(long)]
+    /// Put a number behind the name
+    #[arg(long, help_heading = "Where the name is taken")]
     pub suffix: bool,
 }
 

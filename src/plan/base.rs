@@ -67,7 +67,8 @@ pub fn show_age(seconds: u64) -> String {
     let (count, unit) = match seconds {
         _ if seconds >= 2 * DAY => (seconds / DAY, "day"),
         _ if seconds >= 2 * HOUR => (seconds / HOUR, "hour"),
-        _ => (seconds / MINUTE, "minute"),
+        _ if seconds >= MINUTE => (seconds / MINUTE, "minute"),
+        _ => (seconds, "second"),
     };
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
@@ -148,7 +149,7 @@ mod tests {
     #[test]
     fn ages_are_told_in_their_largest_unit() {
         for (seconds, told) in [
-            (0, "0 minutes"),
+            (0, "0 seconds"),
             (61, "1 minute"),
             (2 * HOUR - 1, "119 minutes"),
             (2 * HOUR, "2 hours"),

@@ -2,7 +2,7 @@
 
 use super::{NamePlan, Plan};
 use crate::provisioner::{StepPlan, Value, Work};
-use crate::recipe::units::show_size;
+use crate::recipe::units::{show_duration, show_size};
 use crate::recipe::{Audit, Part};
 
 impl Plan {
@@ -12,7 +12,11 @@ impl Plan {
         let mut row = |key: &str, value: &str| text.push_str(&format!("{key:<12} {value}\n"));
         row("bake", &self.bake.0);
         let zone = self.place.zone.as_deref().unwrap_or(&self.place.region);
-        row("where", &format!("{} {zone}, builder {}", self.place.cloud, self.place.builder));
+        let place = match self.place.cloud.as_str() {
+            "local" => "the local store".to_owned(),
+            cloud => format!("{cloud} {zone}"),
+        };
+        row("where", &format!("{place}, builder {}", self.place.builder));
         row("base", &self.describe_base());
         if let Some(created) = &self.base.created {
             let snapshot = match &self.base.given {
@@ -53,10 +57,10 @@ impl Plan {
             row("var", &format!("{name} = {} ({})", variable.value, variable.from));
         }
         for (number, step) in self.steps.iter().enumerate() {
-            row(&format!("step {}", number + 1), &describe_step(step));
+            describe_step(&format!("step {}", number + 1), step, &mut row);
         }
         for (number, check) in self.checks.iter().enumerate() {
-            row(&format!("check {}", number + 1), &describe_step(check));
+            describe_step(&format!("check {}", number + 1), check, &mut row);
         }
         self.describe_stops().iter().for_each(|(key, value)| row(key, value));
         for hook in &self.hooks {
@@ -139,37 +143,71 @@ impl Plan {
     }
 }
 
-fn describe_step(step: &StepPlan) -> String {
-    let mut text = step.name.clone();
+/// A step's rows: what it is, then a line each for its parameters, files, secrets and terms.
+fn describe_step(key: &str, step: &StepPlan, row: &mut impl FnMut(&str, &str)) {
+    let mut head = step.name.clone();
     if step.provisioner != step.name {
-        text.push_str(&format!(" ({})", step.provisioner));
+        head.push_str(&format!(" ({})", step.provisioner));
     }
+    let mut argv: &[String] = &[];
     match &step.work {
-        Work::Command(argv) => {
+        Work::Command(command) => {
             let place = if step.host { " on the builder" } else { "" };
-            text.push_str(&format!(" runs {}{place}", argv.join(" ")));
+            head.push_str(&format!(" runs {}{place}", command.join(" ")));
+            argv = command;
         }
-        Work::Builtin(name) => text.push_str(&format!(" (built in: {name})")),
+        Work::Builtin(name) => head.push_str(&format!(" (built in: {name})")),
         Work::Choose => {
             let names: Vec<_> = step.alternatives.iter().map(|choice| choice.provisioner.as_str()).collect();
-            text.push_str(&format!(" (by the image: {})", names.join(" or ")));
+            head.push_str(&format!(" (by the image: {})", names.join(" or ")));
         }
     }
-    for (name, value) in &step.params {
-        if !matches!(value, Value::Bool(false)) && value.as_str() != Some("false") {
-            text.push_str(&format!("; {name} {}", serde_json::to_string(value).unwrap_or_default()));
+    row(key, &head);
+    for (name, value) in step.params.iter().filter(|(_, value)| !is_told(value, argv)) {
+        row("", &format!("{name} {}", serde_json::to_string(value).unwrap_or_default()));
+    }
+    // Alternatives stage the same files: each is told once.
+    let mut told = Vec::new();
+    for staged in step.all_staged() {
+        let line = match (&staged.object, &staged.url) {
+            (Some(object), _) => format!("fetches {object}"),
+            (None, Some(url)) => format!("brings {url}"),
+            (None, None) => format!("brings {}", staged.from.display()),
+        };
+        if !told.contains(&line) {
+            row("", &line);
+            told.push(line);
         }
     }
-    for object in step.all_staged().filter_map(|staged| staged.object.as_ref()) {
-        text.push_str(&format!("; fetches {object}"));
+    for (name, value) in &step.env {
+        row("", &format!("env {name}={value}"));
     }
-    text.push_str(&format!("; network {}", step.network));
+    for (name, source) in &step.secrets {
+        row("", &format!("secret {name} from {source}"));
+    }
+    row("", &terms(step));
+}
+
+/// Whether a parameter says nothing, or nothing that the command has not said.
+fn is_told(value: &Value, argv: &[String]) -> bool {
+    match value {
+        Value::Bool(on) => !on,
+        Value::String(text) => text == "false" || argv.contains(text),
+        Value::List(items) => items.iter().map(Value::as_str).eq(argv.iter().map(|word| Some(word.as_str()))),
+        Value::Integer(_) | Value::Map(_) => false,
+    }
+}
+
+/// How it runs, and whether it does.
+fn terms(step: &StepPlan) -> String {
+    let mut terms = vec![format!("network {}", step.network)];
+    terms.extend(step.cwd.as_ref().map(|folder| format!("in {}", folder.display())));
     let rights = step.rights;
     for (given, what) in
         [(rights.disk, "sees the disk"), (rights.mounts, "may mount: not held by the sandbox")]
     {
         if given {
-            text.push_str(&format!("; {what}"));
+            terms.push(what.to_owned());
         }
     }
     let limits = [
@@ -179,20 +217,34 @@ fn describe_step(step: &StepPlan) -> String {
     ];
     for (name, most) in limits {
         if let Some(most) = most {
-            text.push_str(&format!("; at most {most} {name}"));
+            terms.push(format!("at most {most} {name}"));
         }
     }
-    for (name, source) in &step.secrets {
-        text.push_str(&format!("; secret {name} from {source}"));
+    terms.extend(step.timeout.map(|timeout| format!("at most {}", show_duration(timeout))));
+    terms.extend(step.when.as_ref().map(|when| format!("when {when}")));
+    terms.extend(step.skipped.as_ref().map(|why| format!("left out: {why}")));
+    terms.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_that_the_command_says_is_not_told_again() {
+        let argv = ["nginx", "-t"].map(str::to_owned);
+        let list = |words: &[&str]| {
+            Value::List(words.iter().map(|word| Value::String((*word).to_owned())).collect())
+        };
+        for (value, told) in [
+            (Value::Bool(false), true),
+            (Value::Bool(true), false),
+            (list(&["nginx", "-t"]), true),
+            (list(&["nginx"]), false),
+            (Value::String("-t".to_owned()), true),
+            (Value::Integer(0), false),
+        ] {
+            assert_eq!(is_told(&value, &argv), told, "{value:?}");
+        }
     }
-    if let Some(when) = &step.when {
-        text.push_str(&format!("; when {when}"));
-    }
-    if let Some(why) = &step.skipped {
-        text.push_str(&format!("; left out: {why}"));
-    }
-    if let Some(timeout) = step.timeout {
-        text.push_str(&format!("; at most {timeout} s"));
-    }
-    text
 }

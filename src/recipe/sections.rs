@@ -75,6 +75,10 @@ pub(super) fn recipe(entries: &Entries, complaints: &mut Complaints) -> Readable
         None => HygieneSpec::default(),
     };
     let publish = top.table("publish", complaints).map(|table| publish(table, complaints));
+    // They were filled in and laid over before: asked for here so that a misspelt section is told of them.
+    for taken in ["vars", "env"] {
+        top.entry(taken);
+    }
     top.finish(complaints);
     let recipe = image.zip(base).map(|(image, base)| Recipe {
         image,

@@ -100,7 +100,7 @@ fn limits_of_volumes() {
         ("throughput = 750", ""),
         ("throughput = 751", "`throughput` of gp3 is at most a quarter of `iops`: 750 of 3000"),
         ("iops = 8000\nthroughput = 2000\nsize = '16GiB'", ""),
-        ("iops = 8001\nsize = '16GiB'", "a gp3 volume has at most 500 `iops` a GiB: 8000 of this size"),
+        ("iops = 8001\nsize = '16GiB'", "gp3 has at most 500 `iops` a GiB: 8000 of this size"),
         ("[disk.bake]\niops = 8000\nthroughput = 2000\ninitialization_rate = 300", ""),
         ("[disk.bake]\ninitialization_rate = 301", "`initialization_rate` is 100 to 300"),
         ("type = 'gp2'\n[disk.bake]\niops = 4000", "gp2 takes no `iops`"),
@@ -114,7 +114,7 @@ fn limits_of_volumes() {
         ("throughput = 2001", "`throughput` of gp3 is 125 to 2000"),
         ("throughput = 2001\ntype = \"gp2\"", "gp2 takes no `throughput`"),
         ("type = \"io2\"", "a volume of type io2 needs `iops`"),
-        ("type = \"gp3\"\nsize = \"65TiB\"", "a gp3 volume has 1 to 65536 GiB"),
+        ("type = \"gp3\"\nsize = \"65TiB\"", "the size of gp3 is 1 to 65536 GiB"),
         ("type = \"st1\"", "unknown volume type `st1`"),
         ("size = \"0B\"", "a disk of no size"),
         ("partition = 0", "`partition` is 1 to 128"),
@@ -194,7 +194,7 @@ fn block_devices_are_checked() {
         ("name = '/dev/sdb'\nsize = '20GiB'\ntype = 'gp4'", "unknown volume type `gp4`"),
         (
             "name = '/dev/sdb'\nsize = '1GiB'\niops = 3001",
-            "a gp3 volume has at most 500 `iops` a GiB: 500 of this size",
+            "gp3 has at most 500 `iops` a GiB: 500 of this size",
         ),
         (
             "name = '/dev/sdb'\nsize = '1GiB'\n[[device]]\nname = '/dev/sdb'\ndrop = true",

@@ -75,7 +75,13 @@ pub fn parse_duration(text: &str) -> Result<u64, String> {
             return Err(format!("{text:?} is no duration"));
         }
         let Some((unit, factor)) = DURATIONS.iter().find(|(unit, _)| after.starts_with(unit)) else {
-            return Err(format!("{text:?} needs a unit behind {number}: s, m, h or d"));
+            return Err(match after.trim() {
+                "" => format!("{text:?} needs a unit behind {number}: s, m, h or d"),
+                unit if DURATIONS.iter().any(|(known, _)| *known == unit) => {
+                    format!("{text:?} has a space; \"{number}{unit}\" may be meant")
+                }
+                other => format!("{other:?} is no unit of time: s, m, h or d"),
+            });
         };
         if *factor >= last {
             return Err(format!("{text:?} does not go from the larger unit to the smaller"));
@@ -131,6 +137,13 @@ mod tests {
         assert_eq!(parse_duration("1h30m"), Ok(5400));
         for wrong in ["", "90", "s", "5m1h", "5m5m", "0s", "1.5h", "5 m", "99999999999999999999s", "5é"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+        for (wrong, why) in [
+            ("90", "\"90\" needs a unit behind 90: s, m, h or d"),
+            ("30 d", "\"30 d\" has a space; \"30d\" may be meant"),
+            ("30 days", "\"days\" is no unit of time: s, m, h or d"),
+        ] {
+            assert_eq!(parse_duration(wrong).unwrap_err(), why);
         }
     }
 

@@ -106,7 +106,7 @@ pub(crate) fn wrong(said: &Said<'_>) -> Vec<Wrong> {
         && !(known.gib.0..=known.gib.1).contains(&gib)
     {
         let (least, most) = known.gib;
-        wrong.push(Wrong::new("size", format!("a {} volume has {least} to {most} GiB", known.name)));
+        wrong.push(Wrong::new("size", format!("the size of {} is {least} to {most} GiB", known.name)));
     }
     if said.size == Some(0) {
         wrong.push(Wrong::new("size", "a disk of no size"));
@@ -142,7 +142,7 @@ fn wrong_iops(iops: i64, kind: &VolumeType, gib: Option<u64>) -> Option<Wrong> {
     }
     let fits = gib.and_then(|gib| i64::try_from(gib.saturating_mul(each)).ok())?;
     (iops > fits.max(least)).then(|| {
-        let message = format!("a {} volume has at most {each} `iops` a GiB: {fits} of this size", kind.name);
+        let message = format!("{} has at most {each} `iops` a GiB: {fits} of this size", kind.name);
         Wrong::new("iops", message).label("operations a second")
     })
 }

@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long = "port-forward", value_name = "HOST:MACHINE", value_parser = ports)]
     pub ports: Vec<(u16, u16)>,
     /// How the machine is emulated
-    #[arg(long, value_enum, default_value = "tcg", env = "BAKEHOUSE_ACCEL")]
+    #[arg(long, value_enum, default_value = "tcg", env = "BAKEHOUSE_ACCEL", hide_env_values = true)]
     pub accel: Accel,
     /// What boots it [default: by the image's boot mode; UEFI where either could]
     #[arg(long, value_enum)]

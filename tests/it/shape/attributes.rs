@@ -245,7 +245,7 @@ fn the_command_line_says_the_same() {
         "i=1",
     ];
     let bad = bakery.bakehouse(&[&["bake", "--base", ami, "--name", "flags"][..], &more].concat());
-    bad.refused(2, &["--device /dev/sdd=40GiB,type=st1", "a st1 volume has 125 to 16384 GiB"]);
+    bad.refused(2, &["--device /dev/sdd=40GiB,type=st1", "the size of st1 is 125 to 16384 GiB"]);
     let more: Vec<_> = more
         .iter()
         .map(|word| if word.contains("st1") { "/dev/sdd=140GiB,type=st1" } else { word })
