@@ -203,6 +203,16 @@ async fn one(
             verdict,
         });
     }
+    // What finishing the bake noted anew is what it noted before, and told of above.
+    if let Some(journal) = &journal {
+        for entry in journal.owned().into_iter().filter(|entry| !record.has(entry.number)) {
+            let verdict = release(journal, &entry, cloud).await?;
+            if matches!(verdict, Verdict::Failed(_)) {
+                let (bake, what) = (record.bake.to_string(), entry.thing.to_string());
+                findings.push(Finding { bake, what, id: entry.made, verdict });
+            }
+        }
+    }
     if let Some(journal) = journal
         && journal.owned().is_empty()
     {

@@ -43,6 +43,11 @@ impl Record {
     pub fn owned(&self) -> Vec<Entry> {
         owned(&self.entries)
     }
+
+    /// Whether it has an entry of that number.
+    pub fn has(&self, number: u32) -> bool {
+        self.entries.iter().any(|entry| entry.number == number)
+    }
 }
 
 /// Whether a bake's image has yet to be given the name of the one that it replaces.

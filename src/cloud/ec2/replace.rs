@@ -76,6 +76,10 @@ impl Ec2 {
             let again = kind_of(&error) == Kind::Name && round < ROUNDS;
             round += 1;
             match holder {
+                // It is this bake's own, and slow: nobody else came between.
+                Some(own) if tags(own.tags()).get(BAKE_TAG) == Some(&bake.0) => {
+                    return Err(self.half_way(error, new));
+                }
                 // Nobody has it any more: EC2 may know the name of what was deregistered for a while yet.
                 None if again => tokio::time::sleep(jitter(round + 1)).await,
                 Some(gone) if again && deregistered(&gone, new.journal) => {
