@@ -105,7 +105,7 @@ fn standard_output_that_takes_nothing_is_a_failure_and_no_panic() {
     bakery.put("recipe.toml", recipe);
     for (to, words) in [(">&-", "standard output is closed"), ("> /dev/full", "No space left on device")] {
         let through = format!("exec \"$@\" {to}");
-        let cases: [&[&str]; 2] = [&["validate", "recipe.toml"], &["images"]];
+        let cases: [&[&str]; 2] = [&["validate", "recipe.toml"], &["images", "--output", "json"]];
         for arguments in cases {
             let ran = crate::support::bakery::Ran::of(
                 &mut bakery.command(&["sh", "-c", &through, "sh"], arguments),
