@@ -132,15 +132,13 @@ fn metadata_client(settings: &Settings, config: &ProviderConfig) -> Result<aws_c
 /// # Errors
 /// [`Kind::Host`] when no Region is set anywhere.
 pub(super) async fn connect(settings: Settings) -> Result<Ec2> {
-    let http = http::client(http::Proxy::of_environment(|name| std::env::var(name).ok()).as_ref())?;
+    let http = http::client(http::Proxy::of_environment(|name| std::env::var(name).ok()))?;
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(5).min(settings.attempt))
         .operation_attempt_timeout(settings.attempt)
         .build();
     let bare = ProviderConfig::without_region().with_http_client(http.clone());
-    // The metadata service is this host's own: never asked through a proxy.
-    let direct = ProviderConfig::without_region().with_http_client(http::client(None)?);
-    let imds = if settings.metadata { Some(metadata_client(&settings, &direct)?) } else { None };
+    let imds = if settings.metadata { Some(metadata_client(&settings, &bare)?) } else { None };
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())
         .timeout_config(timeouts)
@@ -184,8 +182,8 @@ pub(super) async fn connect(settings: Settings) -> Result<Ec2> {
         None => config,
     };
     let calls = Calls::default();
-    let decoder = Decoder::new(&config, &calls);
     let regions = Regions::new(config, calls.clone());
+    let decoder = Decoder { sts: regions.sts() };
     let api = regions.api(&region);
     let watcher = Watcher::new(Box::new(api.clone()), Box::new(RealClock::default()));
     Ok(Ec2 {

@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use aws_config::SdkConfig;
-use aws_sdk_ec2::config::retry::RetryConfig;
 use serde::Deserialize;
 
-use super::calls::Calls;
 use super::explain::Trouble;
 
 /// What stands before the encoded part, in EC2's message.
@@ -17,15 +14,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Explains refusals.
 #[derive(Debug, Clone)]
 pub(super) struct Decoder {
-    sts: aws_sdk_sts::Client,
+    pub(super) sts: aws_sdk_sts::Client,
 }
 
 impl Decoder {
-    pub(super) fn new(config: &SdkConfig, calls: &Calls) -> Self {
-        let config = aws_sdk_sts::config::Builder::from(config).retry_config(RetryConfig::disabled());
-        Self { sts: aws_sdk_sts::Client::from_conf(config.interceptor(calls.clone()).build()) }
-    }
-
     /// The trouble with what its encoded message says in place of that message; as it was where STS does not tell.
     pub(super) async fn explained(&self, mut trouble: Trouble) -> Trouble {
         let Some((before, encoded)) = trouble.message.split_once(MARK) else { return trouble };

@@ -44,8 +44,8 @@ impl Proxy {
 ///
 /// # Errors
 /// [`Kind::Usage`]: the proxy's URL is none.
-pub(super) fn client(proxy: Option<&Proxy>) -> Result<SharedHttpClient> {
-    let proxy = proxy.map_or_else(|| Ok(ProxyConfig::disabled()), Proxy::config)?;
+pub(super) fn client(proxy: Option<Proxy>) -> Result<SharedHttpClient> {
+    let proxy = proxy.map_or_else(|| Ok(ProxyConfig::disabled()), |proxy| proxy.config())?;
     // A host without certificates may still speak to an http:// endpoint.
     let bundles = ["/etc/ssl/certs", "/etc/pki/tls", "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem"];
     let some = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some())
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn what_is_no_proxy_is_refused_without_telling_it() {
-        let error = client(of(&[("HTTPS_PROXY", "http://user:hunter2@[")]).as_ref()).unwrap_err();
+        let error = client(of(&[("HTTPS_PROXY", "http://user:hunter2@[")])).unwrap_err();
         assert_eq!(crate::error::kind_of(&error), Kind::Usage);
         assert!(!format!("{error:#}").contains("hunter2"), "{error:#}");
     }

@@ -14,11 +14,12 @@ pub(super) struct Regions {
 
 /// A service's client: retries are [`super::retry`]'s, and each call is counted.
 macro_rules! client {
-    ($service:ident, $config:expr, $calls:expr) => {
+    ($service:ident, $config:expr, $calls:expr $(, $setting:ident($value:expr))?) => {
         $service::Client::from_conf(
             $service::config::Builder::from($config)
                 .retry_config(RetryConfig::disabled())
                 .interceptor($calls.clone())
+                $(.$setting($value))?
                 .build(),
         )
     };
@@ -29,6 +30,11 @@ impl Regions {
         Self { config, calls }
     }
 
+    /// STS, in the Region in use.
+    pub(super) fn sts(&self) -> aws_sdk_sts::Client {
+        client!(aws_sdk_sts, &self.config, self.calls)
+    }
+
     /// The clients of a Region. Nothing is asked of it yet.
     pub(super) fn api(&self, region: &str) -> Api {
         let config = self.config.to_builder().region(Region::new(region.to_owned())).build();
@@ -36,14 +42,8 @@ impl Regions {
             ec2: client!(aws_sdk_ec2, &config, self.calls),
             ssm: client!(aws_sdk_ssm, &config, self.calls),
             autoscaling: client!(aws_sdk_autoscaling, &config, self.calls),
-            s3: aws_sdk_s3::Client::from_conf(
-                aws_sdk_s3::config::Builder::from(&config)
-                    .retry_config(RetryConfig::disabled())
-                    .interceptor(self.calls.clone())
-                    // A store that only speaks S3 seldom has a name for each bucket.
-                    .force_path_style(has_own_endpoint())
-                    .build(),
-            ),
+            // A store that only speaks S3 seldom has a name for each bucket.
+            s3: client!(aws_sdk_s3, &config, self.calls, force_path_style(has_own_endpoint())),
             region: region.to_owned(),
         }
     }
