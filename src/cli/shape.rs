@@ -114,10 +114,10 @@ impl Shape {
             lay_tags(flag, said, &recipe.variables, tags)?;
         }
         if self.replace || self.force {
-            recipe.image.collision =
-                Collision::Replace { delete_snapshots: self.force || self.replace_snapshots };
-        } else if let (Collision::Replace { delete_snapshots }, true) =
-            (&mut recipe.image.collision, self.replace_snapshots)
+            let delete_snapshots = self.force || self.replace_snapshots;
+            recipe.image.said_collision = Some(Collision::Replace { delete_snapshots });
+        } else if let (Some(Collision::Replace { delete_snapshots }), true) =
+            (&mut recipe.image.said_collision, self.replace_snapshots)
         {
             *delete_snapshots = true;
         } else if self.replace_snapshots {
@@ -127,7 +127,7 @@ impl Shape {
             ));
         }
         if self.suffix {
-            recipe.image.collision = Collision::Suffix;
+            recipe.image.said_collision = Some(Collision::Suffix);
         }
         Ok(())
     }

@@ -168,7 +168,7 @@ pub fn make(recipe: &Recipe, settled: Settled, facts: Facts<'_>) -> Result<Plan,
         open_description,
         arch: base.arch,
         shape,
-        collision: recipe.image.collision,
+        collision: recipe.image.collision(),
         unnumbered: None,
         replaces: None,
     };

@@ -147,8 +147,20 @@ pub struct ImageSpec {
     pub tags: Tags,
     /// How it boots, and what it supports.
     pub shape: ShapeSpec,
-    /// What becomes of an image that has the name already.
-    pub collision: Collision,
+    /// What becomes of an image that has the name already, where that is said.
+    pub said_collision: Option<Collision>,
+}
+
+impl ImageSpec {
+    /// What becomes of an image that has the name already. Who puts `{time}` in a name means it to be the image's
+    /// alone: two bakes of one second are told apart by a number.
+    pub fn collision(&self) -> Collision {
+        let timed = || {
+            Template::parse(&self.name.value).is_ok_and(|name| name.placeholders().any(|word| word == "time"))
+        };
+        let by_itself = || if timed() { Collision::Suffix } else { Collision::Fail };
+        self.said_collision.unwrap_or_else(by_itself)
+    }
 }
 
 /// `[[step]]` and `[[check]]`: which provisioner, and its parameters still unchecked (they are checked against

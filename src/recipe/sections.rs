@@ -126,9 +126,9 @@ fn image(mut table: Table, complaints: &mut Complaints) -> Option<ImageSpec> {
     }
     let tags = tags(&mut table, "tags", complaints);
     let shape = shape(&mut table, complaints);
-    let collision = collision(&mut table, complaints);
+    let said_collision = collision(&mut table, complaints);
     table.finish(complaints);
-    Some(ImageSpec { name: name?, description, snapshot_description, tags, shape, collision })
+    Some(ImageSpec { name: name?, description, snapshot_description, tags, shape, said_collision })
 }
 
 /// Parses a template; complains of what is wrong with it, and of literal text longer than `longest` characters.

@@ -99,23 +99,24 @@ pub(super) fn shape(table: &mut Table, complaints: &mut Complaints) -> ShapeSpec
 }
 
 /// Reads `on_collision` and `delete_replaced_snapshots`.
-pub(super) fn collision(table: &mut Table, complaints: &mut Complaints) -> Collision {
+pub(super) fn collision(table: &mut Table, complaints: &mut Complaints) -> Option<Collision> {
     const KNOWN: [&str; 3] = ["fail", "replace", "suffix"];
     let word = table.string("on_collision", complaints);
     let delete = table.bool("delete_replaced_snapshots", complaints);
     let collision = match word.as_ref().map(|word| word.value.as_str()) {
-        Some("replace") => Collision::Replace { delete_snapshots: delete == Some(true) },
-        Some("suffix") => Collision::Suffix,
-        None | Some("fail") => Collision::Fail,
+        Some("replace") => Some(Collision::Replace { delete_snapshots: delete == Some(true) }),
+        Some("suffix") => Some(Collision::Suffix),
+        Some("fail") => Some(Collision::Fail),
+        None => None,
         Some(_) => {
             if let Some(word) = &word {
                 complaints.push(unknown("way", word, &KNOWN));
             }
-            return Collision::Fail;
+            return None;
         }
     };
     if let (Some((name, _)), false) =
-        (table.entry("delete_replaced_snapshots"), matches!(collision, Collision::Replace { .. }))
+        (table.entry("delete_replaced_snapshots"), matches!(collision, Some(Collision::Replace { .. })))
     {
         complaints.push(
             Complaint::new(

@@ -136,6 +136,19 @@ fn told_of(image: &str, rest: &str) -> String {
 }
 
 #[test]
+fn a_name_of_its_own_second_takes_a_number_unless_said_otherwise() {
+    for (image, collision) in [
+        ("name = 'web-{date}'", Collision::Fail),
+        ("name = 'web-{time}'", Collision::Suffix),
+        ("name = 'web-{time}'\non_collision = 'fail'", Collision::Fail),
+        ("name = 'web-{time}'\non_collision = 'replace'", Collision::Replace { delete_snapshots: false }),
+    ] {
+        let recipe = parse(&source(&format!("[image]\n{image}\n[base]\nimage = 'x'\n"))).unwrap();
+        assert_eq!(recipe.image.collision(), collision, "{image}");
+    }
+}
+
+#[test]
 fn the_shape_of_an_image_is_checked() {
     for (image, told) in [
         (
@@ -366,7 +379,6 @@ fn the_reference_has_every_key_of_hygiene_and_of_steps() {
 }
 
 fn hygiene(text: &str) -> Result<HygieneSpec, Vec<Complaint>> {
-    let text = format!("[image]\nname = \"web-{{time}}\"\n[base]\nimage = \"x\"\n{text}");
     parse(&Source { name: "web.toml".into(), text }).map(|recipe| recipe.hygiene)
 }
 

@@ -215,7 +215,7 @@ fn bake(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {
         Statement::new("UndoSnapshot", &["ec2:DeleteSnapshot"], names.all(&everywhere, "snapshot")).ours(),
         Statement::new("UndoImage", &["ec2:DeregisterImage"], names.all(&everywhere, "image")).ours(),
     ];
-    if let Collision::Replace { delete_snapshots } = recipe.image.collision {
+    if let Collision::Replace { delete_snapshots } = recipe.image.collision() {
         // Whoever made the image that has the name, and whatever tags it has.
         statements.push(Statement::new("ReplaceImage", &["ec2:DeregisterImage"], images()));
         if delete_snapshots {

@@ -1,5 +1,6 @@
 //! Bakes on a root in which little more than a shell can run: what steps leave alone.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -135,19 +136,24 @@ fn two_bakes_at_once_do_not_meet() {
     bakery.base("small", disk.path());
     bakery.put("recipe.toml", RECIPE);
     bakery.put("setup.sh", "#!/bin/sh\necho \"$WHO\" > /srv/mark\n");
-    let images: Vec<String> = std::thread::scope(|scope| {
-        let bakes: Vec<_> = (0..3)
-            .map(|number| {
-                let bakery = &bakery;
-                scope.spawn(move || {
-                    let name = format!("at-once-{number}");
-                    bakery.bakehouse(&["bake", "recipe.toml", "--name", &name]).id()
+    // What is named by the second at which its bake began gets a number where another has the name.
+    for names in [["at-once-0", "at-once-1", "at-once-2"], ["at-{time}"; 3]] {
+        let images: BTreeSet<String> = std::thread::scope(|scope| {
+            let bakes: Vec<_> = names
+                .iter()
+                .map(|name| {
+                    let bakery = &bakery;
+                    scope.spawn(move || bakery.bakehouse(&["bake", "recipe.toml", "--name", name]).id())
                 })
-            })
-            .collect();
-        bakes.into_iter().map(|bake| bake.join().unwrap()).collect()
-    });
-    assert_eq!(images.len(), 3);
+                .collect();
+            bakes.into_iter().map(|bake| bake.join().unwrap()).collect()
+        });
+        assert_eq!(images.len(), 3);
+    }
+    let names: BTreeSet<_> = bakery.store().records().unwrap().into_iter().map(|image| image.name).collect();
+    assert_eq!(names.len(), 7, "{names:?}");
+    bakery.put("recipe.toml", RECIPE.replace("[base]", "on_collision = \"fail\"\n[base]"));
+    bakery.bakehouse(&["bake", "recipe.toml", "--name", "at-once-0"]).refused(12, &["at-once-0 is taken"]);
     bakery.assert_nothing_left();
 }
 
