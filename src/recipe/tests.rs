@@ -379,6 +379,7 @@ fn the_reference_has_every_key_of_hygiene_and_of_steps() {
 }
 
 fn hygiene(text: &str) -> Result<HygieneSpec, Vec<Complaint>> {
+    let text = format!("[image]\nname = \"web-{{time}}\"\n[base]\nimage = \"x\"\n{text}");
     parse(&Source { name: "web.toml".into(), text }).map(|recipe| recipe.hygiene)
 }
 
