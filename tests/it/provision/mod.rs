@@ -17,6 +17,7 @@ use crate::support::host::has;
 
 mod ansible;
 mod apt;
+mod apt_parameters;
 mod dnf;
 mod files;
 mod guard;

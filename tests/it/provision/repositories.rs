@@ -13,7 +13,7 @@ fn deb(name: &'static str, version: &'static str) -> Deb<'static> {
 }
 
 /// The version of a package in the root; empty where it is not there.
-fn version(kitchen: &Kitchen, name: &str) -> String {
+pub fn version(kitchen: &Kitchen, name: &str) -> String {
     let status = kitchen.read("var/lib/dpkg/status");
     let stanza = status.split("\n\n").find(|stanza| stanza.starts_with(&format!("Package: {name}\n")));
     let stanza = stanza.filter(|stanza| {
