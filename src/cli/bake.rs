@@ -105,8 +105,10 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         context.reporter.log_to(&log_path(context, &plan.bake))?;
         context.reporter.log(&plan.describe());
         super::signals::leave_when_hurried(context, &plan.bake);
-        super::objects::fetch(context, plan.steps.iter().chain(&plan.checks)).await?;
-        let result = crate::bake::bake(&kitchen(context, args, cloud.as_ref()), &plan).await;
+        let result = match super::sources::fetch(context, plan.steps.iter().chain(&plan.checks)).await {
+            Ok(()) => crate::bake::bake(&kitchen(context, args, cloud.as_ref()), &plan).await,
+            Err(error) => Err(error),
+        };
         match result {
             Ok(baked) => tell(context, baked),
             Err(error) => tell_no_image(context, &plan, error),

@@ -23,7 +23,6 @@ pub mod iam_policy;
 pub mod images;
 pub mod inputs;
 pub mod local;
-mod objects;
 pub mod order;
 mod pick;
 pub mod prune;
@@ -31,6 +30,7 @@ pub mod publish;
 pub mod settings;
 pub mod shape;
 mod signals;
+mod sources;
 pub mod validate;
 
 use settings::{Common, Output, Settings};
@@ -203,9 +203,10 @@ pub fn block_on<T>(context: &Context, work: impl Future<Output = Result<T>>) -> 
 
 /// The SDK's and the library's own log, on standard error: warnings, and more when asked.
 fn tell_log(verbose: u8, format: Format) {
+    // The verifier's refusal is the error that is told in any case.
     let level = match verbose {
-        0 => "warn,aws_config=error,aws_smithy_runtime=error",
-        1 => "bakehouse=debug,warn",
+        0 => "warn,aws_config=error,aws_smithy_runtime=error,rustls_platform_verifier=off",
+        1 => "bakehouse=debug,warn,rustls_platform_verifier=off",
         _ => "debug,hyper=info",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("BAKEHOUSE_LOG")

@@ -64,7 +64,7 @@ impl Order {
 
     /// Settles the plan: the base found, the name free.
     pub async fn plan(mut self, context: &Context, args: &Args, cloud: &dyn Cloud) -> Result<Plan> {
-        super::objects::pin(context, &mut self.read.settled).await?;
+        super::sources::pin(context, &mut self.read.settled).await?;
         let digest = digest(&self.read)?;
         let Read { recipe, settled, .. } = self.read;
         context.reporter.phase("resolve", "base, place and name");

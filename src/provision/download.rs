@@ -1,27 +1,45 @@
 //! Files that the builder fetches for a step: https alone, and only what has the expected SHA-256.
 
-use std::io::{Read, Write};
+use std::fmt::Display;
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
-
-use super::cache::digest_of;
 use ureq::tls::{RootCerts, TlsConfig};
 
+use super::cache::digest_of;
 use crate::error::{Failure, Kind};
+use crate::provisioner::StagedFile;
 use crate::stop::Stop;
 
-/// Longest silence of a server, in seconds.
-const SILENCE: u64 = 60;
+/// Longest silence of a server.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How often is looked whether stopping was asked for.
+const GLANCE: Duration = Duration::from_millis(100);
 
-/// Makes sure that `target` is there with the content of that digest, fetching `url` where it is not. Blocking.
-/// Several bakes may do so at once: the file appears whole, by one rename.
+const UNREACHED: &str = "see whether the URL is right and the builder may reach it (HTTPS_PROXY is honoured)";
+const UNTRUSTED: &str = "the builder does not trust the server's certificate: see the URL; a company's own authority is trusted \
+                         once the builder's /etc/ssl/certs has it, or SSL_CERT_FILE names it";
+/// Makes sure that a staged file that is a URL is there, fetching it where it is not. Blocking. Several bakes may do so
+/// at once: the file appears whole, by one rename.
 ///
 /// # Errors
-/// [`Kind::Step`]: the server's answer, or another content than expected; that stopping was asked for.
-pub(super) fn fetch(url: &str, sha256: &str, target: &Path, stop: &Stop) -> Result<()> {
+/// [`Kind::Recipe`]: no checksum, or no https; [`Kind::Step`]: the server's answer, or another content than
+/// expected; that stopping was asked for.
+pub fn fetch_staged(staged: &StagedFile, stop: &Stop) -> Result<()> {
+    match (&staged.url, &staged.sha256) {
+        (Some(url), Some(sha256)) => fetch(url, sha256, &staged.from, stop),
+        (Some(url), None) => {
+            Err(Failure::new(Kind::Recipe, format!("{url} has no checksum")).hint("add #sha256=HEX").into())
+        }
+        (None, _) => Ok(()),
+    }
+}
+
+fn fetch(url: &str, sha256: &str, target: &Path, stop: &Stop) -> Result<()> {
     if let Ok(file) = std::fs::File::open(target)
         && digest_of(file).is_ok_and(|digest| digest.eq_ignore_ascii_case(sha256))
     {
@@ -31,59 +49,123 @@ pub(super) fn fetch(url: &str, sha256: &str, target: &Path, stop: &Stop) -> Resu
         let failure = Failure::new(Kind::Recipe, format!("{url} is not an https URL"));
         return Err(failure.hint("give an https:// URL with its #sha256=, or a file").into());
     }
+    let content = receive(url.to_owned(), open)?;
+    // Beside the folder that it gets, so that there is none of what could not be had.
+    let folder = target.parent().context("a download needs a folder")?;
+    let around = folder.parent().unwrap_or(folder);
+    std::fs::create_dir_all(around).with_context(|| format!("making {}", around.display()))?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".download-")
+        .tempfile_in(around)
+        .with_context(|| format!("making a file in {}", around.display()))?;
+    copy_verified(&content, file.as_file_mut(), url, sha256, SILENCE, stop)?;
+    file.as_file().sync_all().with_context(|| format!("writing {}", target.display()))?;
+    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    file.persist(target).with_context(|| format!("writing {}", target.display()))?;
+    Ok(())
+}
+
+/// Asks for a URL; what reads the answer's content.
+fn open(url: &str) -> Result<impl Read + use<>> {
     // The certificates that this host trusts, so that a company's own authority is trusted where the host does.
     let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .https_only(true)
         .tls_config(tls)
-        .timeout_resolve(Some(Duration::from_secs(SILENCE)))
-        .timeout_connect(Some(Duration::from_secs(SILENCE)))
-        .timeout_recv_response(Some(Duration::from_secs(SILENCE)))
+        .timeout_resolve(Some(SILENCE))
+        .timeout_connect(Some(SILENCE))
+        .timeout_recv_response(Some(SILENCE))
         .user_agent(concat!("bakehouse/", env!("CARGO_PKG_VERSION")))
         .build()
         .into();
     let response = agent.get(url).call().map_err(|error| {
-        Failure::new(Kind::Step, format!("fetching {url} failed: {error}"))
-            .hint("see whether the URL is right and the builder may reach it (HTTPS_PROXY is honoured)")
+        let told = error.to_string();
+        let hint = if told.contains("certificate") { UNTRUSTED } else { UNREACHED };
+        Failure::new(Kind::Step, format!("fetching {url} failed: {told}")).hint(hint)
     })?;
-    let folder = target.parent().context("a download needs a folder")?;
-    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".download-")
-        .tempfile_in(folder)
-        .with_context(|| format!("making a file in {}", folder.display()))?;
-    let mut reader = response.into_body().into_reader();
-    copy_verified(&mut reader, file.as_file_mut(), url, sha256, stop)?;
-    file.as_file().sync_all().with_context(|| format!("writing {}", target.display()))?;
-    file.persist(target).with_context(|| format!("writing {}", target.display()))?;
-    Ok(())
+    Ok(response.into_body().into_reader())
+}
+
+/// What comes of a server, in this order.
+enum Piece {
+    Answered,
+    Content(Vec<u8>),
+    End,
+}
+
+/// Opens and reads in a thread of its own, which may wait for the server for as long as that likes: nothing waits for
+/// the thread.
+fn receive<R: Read>(
+    url: String,
+    open: impl FnOnce(&str) -> Result<R> + Send + 'static,
+) -> Result<Receiver<Result<Piece>>> {
+    let (to, from) = sync_channel(4);
+    let work = move || {
+        let sent = match open(&url) {
+            Ok(reader) => to.send(Ok(Piece::Answered)).and_then(|()| pass_on(reader, &url, &to)),
+            Err(error) => to.send(Err(error)),
+        };
+        // Where it could not be sent, nobody wants it any more.
+        drop(sent);
+    };
+    std::thread::Builder::new().name("fetch".to_owned()).spawn(work).context("starting a thread")?;
+    Ok(from)
+}
+
+fn pass_on(
+    mut reader: impl Read,
+    url: &str,
+    to: &SyncSender<Result<Piece>>,
+) -> Result<(), SendError<Result<Piece>>> {
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return to.send(Ok(Piece::End)),
+            Ok(count) => to.send(Ok(Piece::Content(buffer.get(..count).unwrap_or_default().to_vec())))?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return to.send(Err(broke_off(url, &error))),
+        }
+    }
+}
+
+fn broke_off(url: &str, why: &dyn Display) -> anyhow::Error {
+    let failure = Failure::new(Kind::Step, format!("fetching {url} broke off: {why}"));
+    failure.hint("bake again: nothing of it was kept").into()
 }
 
 /// Copies and compares the digest.
 fn copy_verified(
-    from: &mut dyn Read,
+    from: &Receiver<Result<Piece>>,
     to: &mut dyn Write,
     url: &str,
     sha256: &str,
+    silence: Duration,
     stop: &Stop,
 ) -> Result<()> {
     let mut digest = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
+    // Until the server answers the client's own limits hold.
+    let mut heard = None;
     loop {
-        if let Some(signal) = stop.signal() {
-            return Err(crate::error::Interrupted(signal).into());
-        }
-        let count = match from.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => {
-                return Err(Failure::new(Kind::Step, format!("fetching {url} broke off: {error}")).into());
+        stop.check()?;
+        match from.recv_timeout(GLANCE) {
+            Ok(piece) => match piece? {
+                Piece::Answered => {}
+                Piece::Content(content) => {
+                    digest.update(&content);
+                    to.write_all(&content).with_context(|| format!("writing what {url} sends"))?;
+                }
+                Piece::End => break,
+            },
+            Err(RecvTimeoutError::Disconnected) => bail!("fetching {url} ended without a word"),
+            Err(RecvTimeoutError::Timeout) => {
+                if heard.is_some_and(|heard: Instant| heard.elapsed() >= silence) {
+                    let why = format!("nothing was sent for {} s", silence.as_secs());
+                    return Err(broke_off(url, &why));
+                }
+                continue;
             }
-        };
-        let chunk = buffer.get(..count).unwrap_or_default();
-        digest.update(chunk);
-        to.write_all(chunk).with_context(|| format!("writing what {url} sends"))?;
+        }
+        heard = Some(Instant::now());
     }
     check(url, sha256, &format!("{:x}", digest.finalize()))
 }
@@ -106,13 +188,13 @@ mod tests {
 
     const HELLO: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
 
-    /// Hands out a byte at a time.
-    struct Dripping<'a>(&'a [u8]);
+    /// Hands out a byte at a time, and then what comes of the channel: silence while nobody sends.
+    struct Dripping(&'static [u8], Receiver<()>);
 
-    impl Read for Dripping<'_> {
+    impl Read for Dripping {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
             let (Some((first, rest)), Some(slot)) = (self.0.split_first(), buffer.first_mut()) else {
-                return Ok(0);
+                return self.1.recv().map_or(Ok(0), |()| Err(ErrorKind::ConnectionReset.into()));
             };
             *slot = *first;
             self.0 = rest;
@@ -120,19 +202,40 @@ mod tests {
         }
     }
 
+    /// What is taken of such content; the sender for what follows it.
+    fn dripping(content: &'static [u8]) -> (SyncSender<()>, Receiver<Result<Piece>>) {
+        let (more, rest) = sync_channel(1);
+        (more, receive("https://x/y".into(), move |_| Ok(Dripping(content, rest))).unwrap())
+    }
+
+    fn copy(from: &Receiver<Result<Piece>>, silence: u64, stop: &Stop) -> Result<Vec<u8>> {
+        let mut to = Vec::new();
+        let silence = Duration::from_millis(silence);
+        copy_verified(from, &mut to, "https://x/y", HELLO, silence, stop).map(|()| to)
+    }
+
     #[test]
     fn only_the_expected_content_is_taken() {
-        let copy = |content: &[u8], stop: &Stop| {
-            let mut to = Vec::new();
-            copy_verified(&mut Dripping(content), &mut to, "https://x/y", HELLO, stop).map(|()| to)
-        };
-        assert_eq!(copy(b"hello", &Stop::default()).unwrap(), b"hello");
-        let error = copy(b"hell0", &Stop::default()).unwrap_err();
+        let ended = |content| dripping(content).1;
+        assert_eq!(copy(&ended(b"hello"), 60_000, &Stop::default()).unwrap(), b"hello");
+        let error = copy(&ended(b"hell0"), 60_000, &Stop::default()).unwrap_err();
         assert_eq!(crate::error::kind_of(&error), Kind::Step);
-        assert!(copy(b"", &Stop::default()).is_err());
+        assert!(copy(&ended(b""), 60_000, &Stop::default()).is_err());
+    }
+
+    #[test]
+    fn a_server_that_breaks_off_or_falls_silent_is_told_and_stopping_waits_for_none() {
+        let (more, from) = dripping(b"hel");
+        more.send(()).unwrap();
+        let error = copy(&from, 60_000, &Stop::default()).unwrap_err();
+        assert!(error.to_string().starts_with("fetching https://x/y broke off: "), "{error:#}");
+        let (_more, from) = dripping(b"hel");
+        let error = copy(&from, 1, &Stop::default()).unwrap_err();
+        assert!(error.to_string().contains("nothing was sent for"), "{error:#}");
+        let (_more, from) = dripping(b"hel");
         let stop = Stop::default();
         stop.raise(15);
-        assert_eq!(crate::error::exit_status(&copy(b"hello", &stop).unwrap_err()), 143);
+        assert_eq!(crate::error::exit_status(&copy(&from, 60_000, &stop).unwrap_err()), 143);
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::report::Reporter;
 use crate::sandbox::{Bind, Builtin, Network, Outcome, Program, Run, Sandbox, Stream};
 use crate::stop::Stop;
 
+pub use download::fetch_staged as fetch_url;
 pub use hook::run_hook;
 pub use secrets::Vault;
 use template::Words;

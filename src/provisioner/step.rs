@@ -16,8 +16,8 @@ pub struct StagedFile {
     pub to: PathBuf,
     /// Expected SHA-256 (hexadecimal), where one was given.
     pub sha256: Option<String>,
-    /// The URL it is fetched from by the builder, where it is not a local file (then `from` is the place in
-    /// the builder's download cache).
+    /// The URL it is fetched from by the builder before the bake begins, where it is not a local file (then `from` is
+    /// the place in the builder's download cache).
     pub url: Option<String>,
     /// The object of S3 that it is, fetched to `from` before the bake begins.
     pub object: Option<Object>,

@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::authority::{self, Authority};
 use crate::support::bakery::Bakery;
+use crate::support::host::has;
 use crate::support::standin::{Options, Standin};
+use crate::support::web::Web;
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/baker";
 
@@ -101,8 +104,8 @@ fn a_refusal_is_decoded_where_sts_allows() {
     bakery.bakehouse(&["images"]).refused(6, &["allow sts:DecodeAuthorizationMessage", "ec2:DescribeImages"]);
 }
 
-/// Hears one connection to a proxy, and answers that it will not: the request's first line.
-fn proxy() -> (String, mpsc::Receiver<String>) {
+/// Hears connections to a proxy, and answers that it will not: each request's first line.
+pub fn proxy() -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://user:hunter2@{}", listener.local_addr().unwrap());
     let (heard, lines) = mpsc::channel();
@@ -140,4 +143,21 @@ fn https_goes_through_the_proxy_and_the_metadata_service_never() {
     ran.refused(7, &["proxy"]);
     let line = lines.recv_timeout(Duration::from_secs(10)).unwrap();
     assert_eq!(line.trim(), "CONNECT ec2.proxied.invalid:443 HTTP/1.1");
+}
+
+#[test]
+fn a_server_is_believed_only_where_its_certificate_is_trusted() {
+    if !has(&[authority::NEEDED]) {
+        return;
+    }
+    let (_standin, mut bakery) = builder();
+    let authority = Authority::new();
+    let web = Web::secure(&bakery.path(""), &authority);
+    bakery.set("AWS_ENDPOINT_URL", Some(web.url("ec2").as_str()));
+    bakery.set("BAKEHOUSE_DEADLINE_CALL", Some("1s"));
+    let ran = bakery.bakehouse(&["images"]).refused(7, &["certificate"]);
+    assert_eq!(web.asked(), [""; 0], "nothing was sent: {}", ran.told());
+    bakery.set("SSL_CERT_FILE", authority.certificate().to_str());
+    let ran = bakery.bakehouse(&["images"]);
+    assert!(!web.asked().is_empty(), "{}", ran.told());
 }

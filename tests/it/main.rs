@@ -24,5 +24,6 @@ mod retire;
 mod sandbox;
 mod scratch;
 mod shape;
+mod sources;
 mod standin;
 mod support;

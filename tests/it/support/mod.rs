@@ -1,5 +1,6 @@
 //! What the tests of several subjects share.
 
+pub mod authority;
 pub mod bakery;
 pub mod bases;
 pub mod debian_roots;

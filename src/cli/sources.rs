@@ -1,5 +1,6 @@
-//! The objects of S3 that a recipe names: pinned when the plan is made, fetched before the bake begins. With the
-//! builder's own credentials, on every cloud.
+//! The sources of a recipe that are not on the builder: objects of S3, pinned when the plan is made, and URLs, which
+//! their checksums pin. The builder fetches them before the bake begins, so that nothing is made for one that is not
+//! what the recipe says. Objects with the builder's own credentials, on every cloud.
 
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::Context;
 use crate::cloud::ec2::Ec2;
 use crate::error::{Failure, Kind};
+use crate::provision::fetch_url;
 use crate::provisioner::{Settled, StagedFile, StepPlan};
 
 /// Pins every object to its version, or to its ETag: plan and digest say which.
@@ -39,14 +41,21 @@ pub async fn pin(context: &Context, settled: &mut Settled) -> Result<()> {
 /// Fetches what is not there yet.
 ///
 /// # Errors
-/// As [`pin`]; [`Kind::Step`] where an object is not what its checksum says.
+/// As [`pin`]; [`Kind::Step`] where a source is not what its checksum says, or a URL is not answered.
 pub async fn fetch(context: &Context, steps: impl Iterator<Item = &StepPlan>) -> Result<()> {
     let mut s3 = None;
     for staged in steps.filter(|step| step.skipped.is_none()).flat_map(StepPlan::all_staged) {
-        let Some(object) = &staged.object else { continue };
-        if is_there(staged)? {
+        if (staged.object.is_none() && staged.url.is_none()) || is_there(staged)? {
             continue;
         }
+        if let Some(url) = &staged.url {
+            context.reporter.phase("fetch", url);
+            let (staged, stop) = (staged.clone(), context.stop.clone());
+            let fetched = tokio::task::spawn_blocking(move || fetch_url(&staged, &stop)).await;
+            fetched.context("fetching a URL")??;
+            continue;
+        }
+        let Some(object) = &staged.object else { continue };
         let client = match s3.take() {
             Some(client) => client,
             None => connect(context).await?,
