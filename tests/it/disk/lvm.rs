@@ -195,19 +195,12 @@ fn what_is_not_read_as_ranges_is_refused_by_name() {
         let spread = "label: gpt\nsize=64M,type=lvm\ntype=lvm\n";
         let striped = Image::partitioned(192, spread);
         let other = Image::partitioned(96, TABLE);
-        let both = |image: &Image, work: &dyn Fn(&Path, &Path)| {
-            image.with_node(1, |first| {
-                let second = first.to_str().unwrap().replace("p1", "p2");
-                work(first, Path::new(&second));
-            });
-        };
-        both(&striped, &|first, second| {
-            let nodes = [first, second];
-            let names = [first.to_str().unwrap(), second.to_str().unwrap()];
-            lvm(&nodes, "pvcreate", &["-y", names[0], names[1]]);
-            lvm(&nodes, "vgcreate", &["base-vg", names[0], names[1]]);
+        striped.with_nodes(|nodes| {
+            let names: Vec<&str> = nodes.iter().map(|node| node.to_str().unwrap()).collect();
+            lvm(nodes, "pvcreate", &[&["-y"], &names[..]].concat());
+            lvm(nodes, "vgcreate", &[&["base-vg"], &names[..]].concat());
             let more = ["-an", "-Zn", "-Wn", "-y", "-i", "2", "-n", "root", "-L", "64M", "base-vg"];
-            lvm(&nodes, "lvcreate", &more);
+            lvm(nodes, "lvcreate", &more);
         });
         let (message, hint) = refusal(&striped, None);
         assert!(message.contains("logical volume base-vg/root (LVM striped, 64 MiB)"), "{message}");

@@ -71,6 +71,17 @@ impl Image {
         result
     }
 
+    /// Runs `work` with the nodes of all its partitions, by number. A node's name is told, never made of another's:
+    /// there is a `p1` in `/dev/loop1p2` too.
+    pub fn with_nodes<T>(&self, work: impl FnOnce(&[&Path]) -> T) -> T {
+        let device = LoopDevice::attach(&self.path).unwrap();
+        let partitions = device.partitions().unwrap();
+        let nodes: Vec<&Path> = partitions.iter().map(|(_, node)| node.as_path()).collect();
+        let result = work(&nodes);
+        device.detach().unwrap();
+        result
+    }
+
     /// Makes a filesystem on a partition and fills it.
     pub fn format(
         &self,
