@@ -14,6 +14,8 @@ use crate::support::images::Image;
 use crate::support::standin::{INSTANCE, Options, REGION, Standin, ZONE};
 use crate::support::{not_root, skipped};
 
+mod lvm;
+
 pub const RECIPE: &str = r#"
 [image]
 name = "small-{arch}"
@@ -47,15 +49,19 @@ impl Builder {
         if skipped(not_root()) || !has(&["sfdisk", "mkfs.ext4", "ldd", "timeout"]) {
             return None;
         }
+        Some(Self::on(options, about, small_disk()))
+    }
+
+    /// One whose base is another disk.
+    pub fn on(options: &Options, about: Value, disk: Image) -> Self {
         let standin = Standin::start(options);
         let bakery = Bakery::on_ec2(&standin);
-        let disk = small_disk();
         let mut base = json!({"name": "base-1", "tags": {"appversion": "base-1.0"}});
         base.as_object_mut().unwrap().extend(about.as_object().unwrap().clone());
         let (ami, snapshot) = standin.seed(disk.path(), base);
         bakery.put("setup.sh", "#!/bin/sh\necho baked > /srv/mark\n");
         bakery.put("recipe.toml", RECIPE);
-        Some(Self { standin, bakery, ami, snapshot, disk })
+        Self { standin, bakery, ami, snapshot, disk }
     }
 
     /// How many volumes, snapshots and images there are, the base's own left out.

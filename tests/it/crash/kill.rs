@@ -69,10 +69,16 @@ fn matrix(on: On, ending: Ending, name: &str) {
 
 /// The matrix of bakes on sites that are made so.
 pub fn matrix_of(make: points::Make<'_>, ending: Ending, name: &str) {
+    matrix_at(make, ending, name, |_, _| true);
+}
+
+/// The same at those points alone that `wanted` says.
+pub fn matrix_at(make: points::Make<'_>, ending: Ending, name: &str, wanted: impl Fn(Goes, &Point) -> bool) {
     if !has(NEEDED) {
         return;
     }
-    let all = points::all(make, ending == Ending::Kill);
+    let mut all = points::all(make, ending == Ending::Kill);
+    all.retain(|(goes, point)| wanted(*goes, point));
     let table = Table::default();
     with_sites(make, 4, all, |site, number, (goes, point)| {
         let name = format!("point-{number}");

@@ -4,6 +4,7 @@ mod builders;
 mod faults;
 mod given;
 mod kill;
+mod lvm;
 mod points;
 mod publish;
 mod resume;

@@ -45,18 +45,28 @@ impl On {
     }
 }
 
-/// The smallest disk that can be baked on: an ext4 filesystem with a shell.
-fn make_tiny(disk: &Path) {
-    let root = tempfile::tempdir().unwrap();
+/// The least root that can be baked on: one with a shell.
+pub fn fill_tiny(root: &Path) {
     for folder in ["bin", "dev", "etc", "proc", "root", "run", "srv", "sys", "tmp", "usr", "var/tmp"] {
-        fs::create_dir_all(root.path().join(folder)).unwrap();
+        fs::create_dir_all(root.join(folder)).unwrap();
     }
     let busybox = bakehouse::program::find("busybox".as_ref()).unwrap();
-    fs::copy(busybox, root.path().join("bin/busybox")).unwrap();
-    std::os::unix::fs::symlink("busybox", root.path().join("bin/sh")).unwrap();
-    fs::write(root.path().join("etc/os-release"), "ID=tiny\nVERSION_ID=1\n").unwrap();
+    fs::copy(busybox, root.join("bin/busybox")).unwrap();
+    std::os::unix::fs::symlink("busybox", root.join("bin/sh")).unwrap();
+    fs::write(root.join("etc/os-release"), "ID=tiny\nVERSION_ID=1\n").unwrap();
+}
+
+/// Where a base's filesystems begin on its disk, the first that with the step's mark; and that mark's place in it.
+#[derive(Debug, Clone)]
+pub struct Places(pub Vec<u64>, pub &'static str);
+
+/// The smallest disk that can be baked on: an ext4 filesystem with such a root.
+fn make_tiny(disk: &Path) -> Places {
+    let root = tempfile::tempdir().unwrap();
+    fill_tiny(root.path());
     File::create(disk).unwrap().set_len(16 << 20).unwrap();
     run("mkfs.ext4", &["-q", "-d", root.path().to_str().unwrap(), disk.to_str().unwrap()]);
+    Places(vec![0], MARKER)
 }
 
 /// A builder.
@@ -66,6 +76,7 @@ pub struct Site {
     pub standin: Option<Standin>,
     base: String,
     base_snapshot: String,
+    places: Places,
     env: Vec<(String, String)>,
     /// The user's own disk that bakes are on, where they are: a volume's id, or a file.
     given: Option<String>,
@@ -90,6 +101,11 @@ impl Site {
     }
 
     pub fn with(on: On, options: &Options) -> Self {
+        Self::on_base(on, options, make_tiny)
+    }
+
+    /// One whose base is what `make` makes of a file.
+    pub fn on_base(on: On, options: &Options, make: impl FnOnce(&Path) -> Places) -> Self {
         let folder = tempfile::Builder::new().prefix("bakehouse-crash-").tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         // A name of its own for the command: what runs of it is then told from what others run.
@@ -109,13 +125,14 @@ impl Site {
             env.push((format!("BAKEHOUSE_DEADLINE_{name}"), limit.to_owned()));
         }
         let tiny = folder.path().join("tiny.raw");
-        make_tiny(&tiny);
+        let places = make(&tiny);
         let mut site = Self {
             on,
             folder,
             standin: None,
             base: String::new(),
             base_snapshot: String::new(),
+            places,
             env,
             given: None,
             old: Mutex::default(),
@@ -409,15 +426,19 @@ impl Site {
             (true, None) => Ok(Stands::Nothing),
             (true, Some(disk)) => {
                 // As it lies there: nobody has it mounted, nobody repaired it.
-                let command = format!("cat {MARKER}");
-                let read = run("debugfs", &["-R", &command, disk.to_str().unwrap()]);
+                let Places(begins, marker) = &self.places;
+                let filesystems: Vec<_> =
+                    begins.iter().map(|begin| format!("{}?offset={begin}", disk.display())).collect();
+                let read = run("debugfs", &["-R", &format!("cat {marker}"), &filesystems[0]]);
                 if replaces && read.is_empty() {
                     return Ok(Stands::Old);
                 }
                 if read.trim() != MARK {
-                    return Err(format!("{} holds {read:?} in {MARKER}", disk.display()));
+                    return Err(format!("{} holds {read:?} in {marker}", filesystems[0]));
                 }
-                run("e2fsck", &["-fn", disk.to_str().unwrap()]);
+                for filesystem in &filesystems {
+                    run("e2fsck", &["-fn", filesystem]);
+                }
                 Ok(Stands::Image)
             }
         }

@@ -6,6 +6,7 @@ pub mod bases;
 pub mod debian_roots;
 pub mod host;
 pub mod images;
+pub mod lvm;
 pub mod machine;
 pub mod metadata;
 pub mod packages;
