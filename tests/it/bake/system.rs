@@ -15,6 +15,7 @@ image = "debian-12"
 [[step]]
 use = "system"
 kernel_arguments = ["bakery.test=1", "console=ttyS0,115200"]
+remove_kernel_arguments = ["console=tty0"]
 hostname = ""
 disable = ["serial-getty@ttyS0.service"]
 
@@ -57,6 +58,7 @@ fn kernel_arguments_reach_grub_and_a_step_on_the_builder_sees_no_root() {
         for line in lines {
             assert!(line.contains(" bakery.test=1") && line.contains("root=UUID="), "{line}");
             assert_eq!(line.matches("console=ttyS0,115200").count(), 1, "{line}");
+            assert!(!line.contains("console=tty0"), "the base's own is gone: {line}");
         }
         assert_eq!(read("etc/hostname"), "");
         assert_eq!(read("srv/told"), "told\n");

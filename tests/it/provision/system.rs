@@ -114,6 +114,140 @@ fn units_are_enabled_disabled_and_masked_by_their_files() {
 }
 
 #[test]
+fn presets_settle_all_units_and_what_is_said_besides_wins() {
+    if !runs_here() {
+        return;
+    }
+    let kitchen = whole();
+    let put = |path: &str, content: &str| {
+        let path = kitchen.root().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    };
+    for name in ["asked", "left", "said", "shut"] {
+        let unit = format!(
+            "[Service]\nExecStart=/usr/bin/touch /started\n[Install]\nWantedBy=multi-user.target\nAlias={name}-too.service\n"
+        );
+        put(&format!("usr/lib/systemd/system/{name}.service"), &unit);
+    }
+    // The image's own come before the distribution's.
+    put(
+        "etc/systemd/system-preset/00-image.preset",
+        "enable asked.service\nenable shut.service\ndisable *\n",
+    );
+    put("usr/lib/systemd/system-preset/10-vendor.preset", "enable left.service\n");
+    let is =
+        |name: &str| kitchen.exists(&format!("etc/systemd/system/multi-user.target.wants/{name}.service"));
+    let timers = |name: &str| kitchen.exists(&format!("etc/systemd/system/timers.target.wants/{name}.timer"));
+    kitchen.bake("[[step]]\nuse = \"system\"\nenable = [\"left\"]\nmask = [\"shut\"]\n").unwrap();
+    assert!(is("left") && timers("apt-daily"), "before the presets");
+    let step = "[[step]]\nuse = \"system\"\npreset = [\"*\"]\nenable = [\"said\"]\n";
+    kitchen.bake(step).unwrap_or_else(|error| panic!("{error:#}\n{}", kitchen.log()));
+    assert!(is("asked") && kitchen.exists("etc/systemd/system/asked-too.service"), "{}", kitchen.log());
+    assert!(!is("left") && !kitchen.exists("etc/systemd/system/left-too.service"), "{}", kitchen.log());
+    assert!(!timers("apt-daily"), "the distribution's units too");
+    assert!(is("said"), "what a step enables by name holds against the presets");
+    let masked = std::fs::read_link(kitchen.root().join("etc/systemd/system/shut.service")).unwrap();
+    assert_eq!(masked.to_str(), Some("/dev/null"), "a masked unit stays masked");
+    assert!(!is("shut") && !kitchen.exists("started"));
+    let before = picture(kitchen.root());
+    kitchen.bake(step).unwrap();
+    assert_eq!(picture(kitchen.root()), before, "the second time changes nothing");
+
+    for (step, why) in [
+        ("preset = [\"no-such.service\"]", "no package of the image has this unit"),
+        ("disable = [\"no-such.service\"]", "no package of the image has this unit"),
+        ("default_target = \"no-such.target\"", "no package of the image has this unit"),
+    ] {
+        let error = kitchen.bake(&format!("[[step]]\nuse = \"system\"\n{step}\n")).unwrap_err();
+        assert!(hint_of(&error).contains(why), "{step}: {error:#}");
+    }
+    let bare = Kitchen::new(debian());
+    let error = bare.bake("[[step]]\nuse = \"system\"\npreset = [\"*\"]\n").unwrap_err();
+    assert!(format!("{error:#}").contains("the image has no systemctl, which preset needs"), "{error:#}");
+}
+
+#[test]
+fn users_that_are_there_become_as_they_are_said() {
+    if !runs_here() {
+        return;
+    }
+    let kitchen = whole();
+    let ssh = kitchen.root().join("srv/www/.ssh");
+    std::fs::create_dir_all(&ssh).unwrap();
+    // Its last line has no end.
+    std::fs::write(ssh.join("authorized_keys"), "ssh-ed25519 OLD old").unwrap();
+    let step = r#"
+[[step]]
+use = "system"
+users = [
+    { name = "www-data", group = "adm", groups = ["mail"], home = "/srv/www", shell = "/bin/sh", comment = "The web's", authorized_keys = ["ssh-ed25519 NEW new"] },
+    { name = "runner", system = true, create_home = true, home = "/var/lib/runner" },
+    { name = "guest", create_home = false },
+]
+"#;
+    kitchen.bake(step).unwrap_or_else(|error| panic!("{error:#}\n{}", kitchen.log()));
+    let line = |file: &str, name: &str| {
+        let text = kitchen.read(file);
+        text.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap_or_default().to_owned()
+    };
+    assert_eq!(line("etc/passwd", "www-data"), "www-data:x:33:4:The web's:/srv/www:/bin/sh");
+    assert!(line("etc/group", "mail").ends_with(":www-data"));
+    assert_eq!(kitchen.read("srv/www/.ssh/authorized_keys"), "ssh-ed25519 OLD old\nssh-ed25519 NEW new\n");
+    let runner: Vec<String> = line("etc/passwd", "runner").split(':').map(str::to_owned).collect();
+    let home = kitchen.root().join("var/lib/runner").metadata().unwrap();
+    assert_eq!((home.uid().to_string(), &*runner[5]), (runner[2].clone(), "/var/lib/runner"));
+    assert!(runner[2].parse::<u32>().unwrap() < 1000 && runner[6].ends_with("nologin"), "{runner:?}");
+    assert!(line("etc/passwd", "guest").contains(":/home/guest:") && !kitchen.exists("home/guest"));
+    let before = picture(kitchen.root());
+    kitchen.bake(step).unwrap();
+    assert_eq!(picture(kitchen.root()), before, "the second time changes nothing");
+    // A home folder that is asked for later.
+    let later = "[[step]]\nuse = \"system\"\nusers = [{ name = \"guest\", create_home = true }]\n";
+    kitchen.bake(later).unwrap();
+    let guest: u32 = line("etc/passwd", "guest").split(':').nth(2).unwrap().parse().unwrap();
+    assert_eq!(kitchen.root().join("home/guest").metadata().unwrap().uid(), guest);
+    assert!(kitchen.exists("home/guest/.profile"), "as /etc/skel has it");
+
+    for (what, why) in [
+        ("groups = [{ name = \"adm\", gid = 5 }]", "the group adm has the number 4 already, not 5"),
+        ("groups = [{ name = \"a b\" }]", "a b is no name of a user or group"),
+        ("users = [{ name = \"x\", group = \"none\" }]", "the group none of the user x is not there"),
+        (
+            "users = [{ name = \"y\", shell = \"/bin/zsh\" }]",
+            "the image has no /bin/zsh, the shell of the user y",
+        ),
+        (
+            "users = [{ name = \"nobody\", authorized_keys = [\"k\"] }]",
+            "the user nobody has no home folder /nonexistent for authorized_keys",
+        ),
+    ] {
+        let error = kitchen.bake(&format!("[[step]]\nuse = \"system\"\n{what}\n")).unwrap_err();
+        assert!(format!("{error:#}").contains(why), "{what}: {error:#}");
+    }
+}
+
+#[test]
+fn other_distributions_have_their_locale_in_a_file_of_their_own() {
+    if !runs_here() {
+        return;
+    }
+    let kitchen = whole();
+    std::fs::remove_file(kitchen.root().join("etc/debian_version")).unwrap();
+    std::fs::remove_file(kitchen.root().join("etc/timezone")).unwrap();
+    std::fs::write(kitchen.root().join("etc/locale.conf"), "LC_TIME=C.UTF-8\n").unwrap();
+    let step = "[[step]]\nuse = \"system\"\nlocale = \"C.UTF-8\"\ntimezone = \"Asia/Tokyo\"\nhostname = \"web.example.org\"\n";
+    for _ in 0..2 {
+        kitchen.bake(step).unwrap_or_else(|error| panic!("{error:#}\n{}", kitchen.log()));
+        assert_eq!(kitchen.read("etc/locale.conf"), "LC_TIME=C.UTF-8\nLANG=C.UTF-8\n");
+        let link = std::fs::read_link(kitchen.root().join("etc/localtime")).unwrap();
+        assert_eq!(link.to_str(), Some("/usr/share/zoneinfo/Asia/Tokyo"));
+        assert!(!kitchen.exists("etc/timezone"), "Debian's alone");
+        assert_eq!(kitchen.read("etc/hostname"), "web.example.org\n");
+    }
+}
+
+#[test]
 fn locale_time_zone_host_name_and_sysctl_are_settled() {
     if !runs_here() {
         return;
