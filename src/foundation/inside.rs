@@ -82,7 +82,7 @@ impl<'r> Inside<'r> {
             .map_err(|error| match crate::error::exit_status(&error) {
                 1 => error.context(
                     Failure::new(Kind::Step, "the boot loader was not installed")
-                        .hint("the bootstrap must bring a kernel and GRUB; or say boot_loader = false"),
+                        .hint("the bootstrap must bring a kernel, GRUB and udev, which GRUB asks about partitions; or say boot_loader = false"),
                 ),
                 _ => error,
             })

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Arch, BaseFacts, Given};
 use crate::error::{Failure, Kind};
 use crate::recipe::units::{show_duration, show_size};
-use crate::recipe::{BakeSpec, BaseSelector, Recipe, ScratchSpec};
+use crate::recipe::{BakeSpec, BaseSelector, MISFIT_HELP, Recipe, ScratchSpec};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -103,6 +103,18 @@ pub(super) fn refuse_on_given(recipe: &Recipe, base: &BaseFacts) -> Result<(), F
         );
     }
     Ok(())
+}
+
+/// A disk from scratch is not registered with a boot mode that its boot loader is not for: no instance would start.
+pub(super) fn refuse_unbootable(recipe: &Recipe, base: &BaseFacts) -> Result<(), Failure> {
+    let (BaseSelector::Scratch(spec), Some(mode)) = (&recipe.base.value, &recipe.image.shape.boot_mode)
+    else {
+        return Ok(());
+    };
+    match spec.misfit(mode, spec.firmware(base.arch)) {
+        Some(misfit) => Err(Failure::new(Kind::Recipe, misfit).hint(MISFIT_HELP)),
+        None => Ok(()),
+    }
 }
 
 /// What of a recipe is about a volume of the bake's, where there is none.

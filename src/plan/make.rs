@@ -135,6 +135,7 @@ pub fn make(recipe: &Recipe, settled: Settled, facts: Facts<'_>) -> Result<Plan,
             .hint("a volume can't be smaller than its snapshot: raise size, or leave it out"));
     }
     super::base::refuse_on_given(recipe, &base)?;
+    super::base::refuse_unbootable(recipe, &base)?;
     let said = Said { disk: &recipe.disk, size, devices: &recipe.devices, shape: &recipe.image.shape };
     let (shape, notes) = if place.cloud == "ec2" {
         let refused = recipe.disk.refused(size);

@@ -42,7 +42,7 @@ pub use line::{OneLine, base_text, one_line};
 pub(crate) use publish::allowed_in_parameter;
 pub use publish::{CopySpec, Protection, PublishSpec, Share, Targets, judge_parameter};
 pub use rights::Rights;
-pub use scratch::{Bootstrap, Firmware, RELEASES, RootFilesystem, ScratchSpec};
+pub use scratch::{Bootstrap, Firmware, MISFIT_HELP, RELEASES, RootFilesystem, ScratchSpec};
 pub use secret::SecretSource;
 pub(crate) use sections::STEP_KEYS;
 pub use shape::{Collision, ShapeSpec, UefiData, uefi_data};

@@ -60,6 +60,9 @@ pub(super) fn recipe(entries: &Entries, complaints: &mut Complaints) -> Readable
         base.as_ref().map(|base| &base.selector)
     {
         scratch::check_disk(spec, span, &disk, complaints);
+        if let Some(mode) = image.as_ref().and_then(|image| image.shape.boot_mode.as_deref()) {
+            scratch::check_boot_mode(spec, span, mode, complaints);
+        }
     }
     let devices = devices(top.tables("device", complaints), complaints);
     let tags = top.table("tags", complaints).map(|table| separate(table, complaints)).unwrap_or_default();

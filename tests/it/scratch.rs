@@ -12,6 +12,8 @@ use crate::support::host::{has, run};
 use crate::support::machine::Machine;
 use crate::support::standin::{Options, Standin};
 
+mod registered;
+
 /// Fills a root with this host's shell, and notes what it was told.
 const BOOTSTRAP: &str = r#"#!/bin/sh
 set -eu

@@ -74,10 +74,10 @@ fn base() -> Value {
     })
 }
 
-type Sent = BTreeMap<String, String>;
+pub type Sent = BTreeMap<String, String>;
 
 /// The parameters of the one request of an action, as they were sent.
-fn sent(standin: &Standin, action: &str) -> Sent {
+pub fn sent(standin: &Standin, action: &str) -> Sent {
     let requests = standin.requests_of(action, 1, std::time::Duration::ZERO);
     assert_eq!(requests.len(), 1, "{action}");
     serde_json::from_value(requests[0]["params"].clone()).unwrap()
@@ -85,14 +85,14 @@ fn sent(standin: &Standin, action: &str) -> Sent {
 
 /// That these parameters were sent so, or not at all.
 #[track_caller]
-fn has(sent: &Sent, wanted: &[(&str, Option<&str>)]) {
+pub fn has(sent: &Sent, wanted: &[(&str, Option<&str>)]) {
     for (key, value) in wanted {
         assert_eq!(sent.get(*key).map(String::as_str), *value, "{key}: {sent:#?}");
     }
 }
 
 /// The tags in a request.
-fn tags(sent: &Sent) -> Sent {
+pub fn tags(sent: &Sent) -> Sent {
     let pair = |number: usize| {
         let part = |part: &str| sent.get(&format!("TagSpecification.1.Tag.{number}.{part}")).cloned();
         part("Key").zip(part("Value"))
@@ -101,7 +101,7 @@ fn tags(sent: &Sent) -> Sent {
 }
 
 /// The block device mappings in a request, each as DEVICE then KEY=VALUE, sorted.
-fn mappings(sent: &Sent) -> Vec<String> {
+pub fn mappings(sent: &Sent) -> Vec<String> {
     let mapping = |number: usize| {
         let prefix = format!("BlockDeviceMapping.{number}.");
         let parts: Vec<_> = sent

@@ -1,5 +1,5 @@
 //! How an image is shaped: volumes, block devices, attributes, encryption, tags, and names that are taken.
 
-mod attributes;
+pub mod attributes;
 mod billing;
 mod names;

@@ -41,7 +41,14 @@ pub fn suse() -> TempDir {
     root
 }
 
-fn copy(name: &str, arguments: &[&str]) -> TempDir {
+/// An archive of a Debian 12 root that has GRUB for a BIOS and for UEFI on x86_64, the udev that GRUB asks, and no
+/// kernel: what a bootstrap script unpacks. Not to be written to.
+pub fn with_grub() -> PathBuf {
+    archive("debian-12-grub", &["--include=grub-pc,grub-efi-amd64-bin,udev"])
+}
+
+/// The archive of that name, made where there is none.
+fn archive(name: &str, arguments: &[&str]) -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = cache
         .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or("/root".into())).join(".cache"));
@@ -61,6 +68,11 @@ fn copy(name: &str, arguments: &[&str]) -> TempDir {
             std::fs::rename(new, &archive).unwrap();
         }
     }
+    archive
+}
+
+fn copy(name: &str, arguments: &[&str]) -> TempDir {
+    let archive = archive(name, arguments);
     let root = tempfile::tempdir().unwrap();
     std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let (archive, root_path) = (archive.to_str().unwrap(), root.path().to_str().unwrap());
