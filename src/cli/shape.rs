@@ -66,7 +66,7 @@ pub struct Shape {
     /// The same as --replace --replace-snapshots
     #[arg(long, conflicts_with = "suffix", help_heading = "Where the name is taken")]
     pub force: bool,
-    /// Put a number behind the name
+    /// Put a number behind the name; so it is for a name with {time} in it where nothing is said
     #[arg(long, help_heading = "Where the name is taken")]
     pub suffix: bool,
 }
