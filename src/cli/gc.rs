@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::settings::Output;
-use super::{Context, block_on, clouds, print};
+use super::{Context, block_on, clouds, print, tell_failure};
 use crate::error::{Failure, Kind};
 use crate::sweep::{self, Finding, Verdict};
 
@@ -70,9 +70,13 @@ fn tell(context: &Context, findings: &[Finding], acted: bool) -> Result<ExitCode
     let failed = findings.iter().filter(|finding| matches!(finding.verdict, Verdict::Failed(_))).count();
     if failed > 0 {
         let hint = "the causes are shown above; run `bakehouse gc --yes` again once they are gone";
-        return Err(Failure::new(Kind::Leftover, format!("{failed} things could not be released"))
-            .hint(hint)
-            .into());
+        let what = match failed {
+            1 => "1 thing".to_owned(),
+            failed => format!("{failed} things"),
+        };
+        let failure = Failure::new(Kind::Leftover, format!("{what} could not be released")).hint(hint);
+        // Not as an error of the command: that would print a second document behind the findings.
+        return Ok(tell_failure(&failure.into(), context.format));
     }
     Ok(ExitCode::SUCCESS)
 }

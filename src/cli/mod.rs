@@ -172,7 +172,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Bake(args) => bake::run(&context, &args),
         Command::Publish(args) => publish::run(&context, &args),
         Command::IamPolicy(args) => iam_policy::run(&context, &args),
-        Command::Validate(args) => validate::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Validate(args) => validate::run(&context, &args).map(|()| ExitCode::SUCCESS),
         Command::Gc(args) => gc::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),
         Command::Images(args) => images::run(&context, &args),

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::inputs::RecipeFlags;
 use super::pick::Pick;
 use super::settings::Output;
-use super::{Context, block_on, clouds, print, validate};
+use super::{Context, block_on, clouds, document, print, tell_failure, validate};
 use crate::cloud::Cloud;
 use crate::cloud::shelf::{Action, FAMILY_TAG, Held, Shelf, Stock};
 use crate::error::{Failure, Kind, kind_of};
@@ -223,10 +223,11 @@ fn tell(
         }
         _ => 0,
     };
+    let failure = failed(&failures);
     match context.output {
         Output::Json => {
-            let document = Document { action: args.action, acted: args.yes, images: findings, bytes };
-            print(&serde_json::to_string_pretty(&document).context("encoding what was found")?)?;
+            let told = Document { action: args.action, acted: args.yes, images: findings, bytes };
+            print(&document(&told, failure.as_ref())?)?;
         }
         Output::Text if findings.is_empty() => context.reporter.note("no image of a bake is meant"),
         Output::Text => {
@@ -243,25 +244,24 @@ fn tell(
             if going.len() == 1 { "" } else { "s" }
         ));
     }
-    let Some(first) = failures.first() else { return Ok(ExitCode::SUCCESS) };
+    Ok(failure.map_or(ExitCode::SUCCESS, |error| tell_failure(&error, context.format)))
+}
+
+/// All that failed, as one failure.
+fn failed(failures: &[anyhow::Error]) -> Option<anyhow::Error> {
+    let first = failures.first()?;
     // One kind for all, where they agree.
     let kind = if failures.iter().all(|failure| kind_of(failure) == kind_of(first)) {
         kind_of(first)
     } else {
         Kind::Cloud
     };
-    let message = match failures.as_slice() {
+    let message = match failures {
         [one] => format!("{one:#}"),
         all => format!("{} images could not be taken out of use; the first: {first:#}", all.len()),
     };
-    if context.output == Output::Json {
-        // The document has it all: another one behind it would be none that can be read.
-        context.reporter.warn(&message);
-        return Ok(ExitCode::from(kind as u8));
-    }
-    Err(Failure::new(kind, message)
-        .hint("the others are done; run it again once the cause is gone, and `bakehouse gc --all` for snapshots left alone")
-        .into())
+    let hint = "the others are done; run it again once the cause is gone, and `bakehouse gc --all` for snapshots left alone";
+    Some(Failure::new(kind, message).hint(hint).into())
 }
 
 fn row(finding: &Finding, action: Action) -> Vec<String> {

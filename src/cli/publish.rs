@@ -58,6 +58,9 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         let cloud = clouds::connect(context).await?;
         let Some(image) = cloud.publishable(&args.image).await? else {
             context.reporter.note("the local store publishes nothing: [publish] is left out");
+            if context.output == Output::Json {
+                print(&serde_json::json!({ "image": args.image, "published": null }).to_string())?;
+            }
             return Ok(ExitCode::SUCCESS);
         };
         let publishing = Publishing::of(spec, &again(&args.recipe, &recipe), &|word| value(word, &image))?;

@@ -4,13 +4,16 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use serde_json::json;
 
 use crate::error::{Failure, Kind};
 use crate::provision::check_template;
 use crate::provisioner::{Builder, FileFacts, Library, Settled, StagedFile, check_recipe};
-use crate::recipe::{Complained, Inputs, Look, Recipe, Source, render, source_from_bytes, vars};
+use crate::recipe::{Complained, Inputs, Look, NotGood, Recipe, Source, render, source_from_bytes, vars};
 
+use super::Context;
 use super::inputs::RecipeFlags;
+use super::settings::Output;
 
 /// `bakehouse validate`.
 #[derive(Debug, clap::Args)]
@@ -37,19 +40,33 @@ pub struct Read {
 ///
 /// # Errors
 /// [`Kind::Recipe`] where it isn't.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(context: &Context, args: &Args) -> Result<()> {
+    let read = good(args)?;
+    let (steps, checks) = (read.settled.steps.len(), read.settled.checks.len());
+    super::print(&match context.output {
+        Output::Text => line(&args.recipe, steps, checks),
+        Output::Json => {
+            json!({ "recipe": args.recipe, "good": true, "steps": steps, "checks": checks }).to_string()
+        }
+    })
+}
+
+fn good(args: &Args) -> Result<Read> {
     // Where downloads would be is of no interest here: nothing is fetched.
     let inputs = Inputs { check_all: true, ..args.flags.inputs()? };
-    let read = read(&args.recipe, Path::new("/var/cache/bakehouse/downloads"), &inputs)?;
+    read(&args.recipe, Path::new("/var/cache/bakehouse/downloads"), &inputs)
+}
+
+fn line(recipe: &Path, steps: usize, checks: usize) -> String {
     let count = |number: usize, word: &str| match number {
         1 => format!("1 {word}"),
         number => format!("{number} {word}s"),
     };
-    let mut line = format!("{} is good: {}", args.recipe.display(), count(read.settled.steps.len(), "step"));
-    if !read.settled.checks.is_empty() {
-        line.push_str(&format!(", {}", count(read.settled.checks.len(), "check")));
+    let mut line = format!("{} is good: {}", recipe.display(), count(steps, "step"));
+    if checks > 0 {
+        line.push_str(&format!(", {}", count(checks, "check")));
     }
-    super::print(&line)
+    line
 }
 
 /// Reads a recipe with all that it names, the provisioners beside it among them. What is wrong is shown on stderr.
@@ -95,7 +112,8 @@ pub fn check(source: Source, folder: &Path, downloads: &Path, inputs: &Inputs) -
         true => (Kind::Usage, format!("{} can't be read with what was given", source.name)),
         false => (Kind::Recipe, format!("{} is not good", source.name)),
     };
-    Err(Failure::new(kind, message).hint("mend what is underlined above; nothing was touched").into())
+    let failure = Failure::new(kind, message).hint("mend what is underlined above; nothing was touched");
+    Err(anyhow::Error::new(NotGood(wrong)).context(failure))
 }
 
 /// Looks whether the files that are templates can be filled in.
@@ -157,7 +175,7 @@ mod tests {
         put("there", "");
         let good = read(&recipe, downloads, &Inputs::default()).unwrap();
         assert_eq!(good.settled.steps[0].staged[0].from, folder.path().join("there"));
-        run(&Args { recipe, flags: RecipeFlags::default() }).unwrap();
+        super::good(&Args { recipe, flags: RecipeFlags::default() }).unwrap();
     }
 
     #[test]
@@ -166,7 +184,7 @@ mod tests {
         let latin = folder.path().join("latin.toml");
         std::fs::write(&latin, b"[image]\nname = \"w\xe9b\"\n").unwrap();
         for path in [folder.path().to_owned(), folder.path().join("gone.toml"), latin] {
-            let error = run(&Args { recipe: path, flags: RecipeFlags::default() }).unwrap_err();
+            let error = super::good(&Args { recipe: path, flags: RecipeFlags::default() }).unwrap_err();
             assert_eq!(kind_of(&error), Kind::Recipe, "{error:#}");
         }
     }

@@ -35,6 +35,25 @@ pub struct Complained {
     pub complaints: Vec<Complaint>,
 }
 
+/// What made a failure of complaints, for whoever reads the failure's document. People were shown them already,
+/// each with its line: as a cause it says nothing more.
+#[derive(Debug, thiserror::Error)]
+#[error("")]
+pub struct NotGood(
+    /// What is wrong, by text.
+    pub Vec<Complained>,
+);
+
+impl NotGood {
+    /// Each with its file, line and column, which count from 1.
+    pub fn documents(&self) -> Vec<serde_json::Value> {
+        let of_one = |one: &Complained| {
+            one.complaints.iter().map(|complaint| complaint.document(&one.source)).collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(of_one).collect()
+    }
+}
+
 impl Complaint {
     /// A complaint about `span`.
     pub fn new(message: impl Into<String>, span: Range<usize>) -> Self {
@@ -51,6 +70,19 @@ impl Complaint {
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
         self
+    }
+
+    fn document(&self, source: &Source) -> serde_json::Value {
+        let before = source.text.get(..self.span.start).unwrap_or(&source.text);
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        serde_json::json!({
+            "file": source.name,
+            "line": before.matches('\n').count() + 1,
+            "column": line.chars().count() + 1,
+            "message": self.message,
+            "label": self.label,
+            "help": self.help,
+        })
     }
 
     /// The complaint with its source, as miette renders it.

@@ -32,7 +32,7 @@ pub(crate) mod volume;
 mod when;
 mod words;
 
-pub use complaint::{Complained, Complaint, Look, Source, render};
+pub use complaint::{Complained, Complaint, Look, NotGood, Source, render};
 pub use device::{Device, DeviceSpec, VolumeSpec};
 pub use disk::{BakeSpec, DiskSpec};
 pub use glob::matches_glob;

@@ -1,6 +1,7 @@
 //! How a failure is told: what was being done, to what, why it failed, and what to do now.
 
 use crate::error::failure_of;
+use crate::recipe::NotGood;
 
 /// The failure in lines for people: the outermost context first, each cause below it, the hint last.
 pub fn render(error: &anyhow::Error) -> String {
@@ -32,16 +33,22 @@ pub fn render(error: &anyhow::Error) -> String {
     text
 }
 
-/// The failure as one JSON document: `{"error": {"kind", "message", "causes", "hint"}}`.
+/// The failure as one JSON document: `{"error": {"kind", "status", "message", "causes", "hint"}}`, and of a recipe that
+/// is not good its `complaints`.
 pub fn document(error: &anyhow::Error) -> serde_json::Value {
-    let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
-    serde_json::json!({"error": {
+    let causes: Vec<_> =
+        error.chain().skip(1).map(ToString::to_string).filter(|cause| !cause.is_empty()).collect();
+    let mut document = serde_json::json!({
         "kind": crate::error::kind_of(error),
         "status": crate::error::exit_status(error),
         "message": error.to_string(),
         "causes": causes,
         "hint": failure_of(error).and_then(|failure| failure.hint.clone()),
-    }})
+    });
+    if let (Some(wrong), Some(fields)) = (error.downcast_ref::<NotGood>(), document.as_object_mut()) {
+        fields.insert("complaints".to_owned(), wrong.documents().into());
+    }
+    serde_json::json!({ "error": document })
 }
 
 /// The failure as a line of progress: what [`document`] holds, with `kind` and `time` as every such line has them.

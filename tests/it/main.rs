@@ -9,6 +9,7 @@ mod builder_host;
 mod crash;
 mod disk;
 mod docs;
+mod documents;
 mod ec2;
 mod enter;
 mod hygiene;
