@@ -82,6 +82,12 @@ pub enum Sort {
     LaunchConfiguration,
     /// An Auto Scaling group that names the image itself, in an override.
     AutoScalingGroup,
+    /// An EC2 Fleet that names the image itself, in an override.
+    Fleet,
+    /// A Spot Fleet that names the image in a launch specification.
+    SpotFleet,
+    /// A Spot request that may launch an instance of the image.
+    SpotRequest,
     /// An SSM parameter of the type `aws:ec2:image`.
     Parameter,
     /// An image that was baked on it or copied from it.

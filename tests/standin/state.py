@@ -153,6 +153,9 @@ class Region:
         self.templates: list[dict] = []
         self.launch_configurations: list[dict] = []
         self.groups: list[dict] = []
+        self.fleets: list[dict] = []
+        self.spot_fleets: list[dict] = []
+        self.spot_requests: list[dict] = []
 
     def resources(self) -> list[Resource]:
         return [*self.volumes.values(), *self.snapshots.values(), *self.images.values()]

@@ -49,6 +49,24 @@ class Users(Case):
             "InvalidLaunchTemplateId.NotFound", self.ec2.describe_launch_template_versions, LaunchTemplateId="lt-0aaaaaaaaaaaaaaaa"
         )
 
+    def test_fleets_and_spot_requests(self):
+        self.users(
+            fleets=[{"FleetId": "fleet-1", "LaunchTemplateConfigs": [{"Overrides": [{"ImageId": AMI}]}]}],
+            spot_fleets=[{"SpotFleetRequestId": "sfr-1", "LaunchSpecifications": [{"ImageId": AMI}]}],
+            spot_requests=[
+                {"SpotInstanceRequestId": "sir-1", "ImageId": AMI, "State": "open", "Type": "persistent"},
+                {"SpotInstanceRequestId": "sir-2", "ImageId": OTHER},
+            ],
+        )
+        fleet = self.ec2.describe_fleets()["Fleets"][0]
+        self.assertEqual((fleet["FleetState"], fleet["LaunchTemplateConfigs"][0]["Overrides"][0]["ImageId"]), ("active", AMI))
+        spot_fleet = self.ec2.describe_spot_fleet_requests()["SpotFleetRequestConfigs"][0]
+        self.assertEqual(spot_fleet["SpotFleetRequestConfig"]["LaunchSpecifications"][0]["ImageId"], AMI)
+        wanted = [{"Name": "launch.image-id", "Values": [AMI]}]
+        requests = self.ec2.describe_spot_instance_requests(Filters=wanted)["SpotInstanceRequests"]
+        self.assertEqual([(each["SpotInstanceRequestId"], each["State"]) for each in requests], [("sir-1", "open")])
+        self.refused("InvalidParameterValue", self.ec2.describe_spot_instance_requests, Filters=[{"Name": "image-id", "Values": [AMI]}])
+
     def test_auto_scaling(self):
         group = {
             "AutoScalingGroupName": "mixed",

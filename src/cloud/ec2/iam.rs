@@ -323,9 +323,12 @@ fn prune(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {
     let looks = [
         "autoscaling:DescribeAutoScalingGroups",
         "autoscaling:DescribeLaunchConfigurations",
+        "ec2:DescribeFleets",
         "ec2:DescribeInstances",
         "ec2:DescribeLaunchTemplateVersions",
         "ec2:DescribeLaunchTemplates",
+        "ec2:DescribeSpotFleetRequests",
+        "ec2:DescribeSpotInstanceRequests",
         "ssm:DescribeParameters",
         // Of whatever parameter: which of them holds an image is to be found out, and templates name some.
         "ssm:GetParameters",

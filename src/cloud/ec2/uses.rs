@@ -1,7 +1,7 @@
-//! What refers to images in a Region: instances, launch templates, Auto Scaling, parameters.
+//! What refers to images in a Region: instances, launch templates, Auto Scaling, fleets and Spot requests, parameters.
 //!
-//! Not to be seen from here: other accounts' instances and templates (an image that is shared), fleets with an
-//! image of their own, older versions of a parameter.
+//! Not to be seen from here: other accounts' instances and templates (an image that is shared), older versions of a
+//! parameter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,12 +20,17 @@ pub(super) async fn all(shelf: &RegionShelf<'_>, images: &[String]) -> Result<Ve
         return Ok(Vec::new());
     }
     let wanted: BTreeSet<&str> = images.iter().map(String::as_str).collect();
-    let (instances, (groups, mut scaling), parameters) =
-        tokio::try_join!(instances(shelf, images), auto_scaling(shelf, &wanted), parameters(shelf, &wanted))
-            .with_context(|| format!("asking what refers to images in {}", shelf.api.region))?;
+    let (instances, (groups, mut scaling), fleets, parameters) = tokio::try_join!(
+        instances(shelf, images),
+        auto_scaling(shelf, &wanted),
+        fleets(shelf, images, &wanted),
+        parameters(shelf, &wanted)
+    )
+    .with_context(|| format!("asking what refers to images in {}", shelf.api.region))?;
     let mut uses = instances;
     uses.extend(templates(shelf, &wanted, &groups).await?);
     uses.append(&mut scaling);
+    uses.extend(fleets);
     uses.extend(parameters);
     Ok(uses)
 }
@@ -44,6 +49,39 @@ async fn instances(shelf: &RegionShelf<'_>, images: &[String]) -> Result<Vec<Use
                 image: instance.image_id()?.to_owned(),
                 sort: Sort::Instance,
                 by: format!("instance {} ({name}{state})", instance.instance_id()?),
+            })
+        }));
+    }
+    Ok(uses)
+}
+
+/// Fleets and Spot requests that name an image themselves: those by a launch template are seen by that.
+async fn fleets(shelf: &RegionShelf<'_>, images: &[String], wanted: &BTreeSet<&str>) -> Result<Vec<Use>> {
+    let fleets = insist(shelf.effort, || shelf.api.fleets()).await.map_err(Trouble::into_error)?;
+    let spot = insist(shelf.effort, || shelf.api.spot_fleets()).await.map_err(Trouble::into_error)?;
+    let kinds = [(Sort::Fleet, "EC2 Fleet", fleets), (Sort::SpotFleet, "Spot Fleet", spot)];
+    let mut uses = Vec::new();
+    for (sort, what, fleets) in kinds {
+        for (id, named) in fleets {
+            let named: BTreeSet<&str> = named.iter().map(String::as_str).collect();
+            uses.extend(named.intersection(wanted).map(|image| Use {
+                image: (*image).to_owned(),
+                sort,
+                by: format!("{what} {id}"),
+            }));
+        }
+    }
+    for images in images.chunks(FILTER_VALUES) {
+        let found = insist(shelf.effort, || shelf.api.spot_requests_for(images))
+            .await
+            .map_err(Trouble::into_error)?;
+        uses.extend(found.iter().filter_map(|request| {
+            let kind = request.r#type().map_or("?", |kind| kind.as_str());
+            let state = request.state().map_or("?", |state| state.as_str());
+            Some(Use {
+                image: request.launch_specification()?.image_id()?.to_owned(),
+                sort: Sort::SpotRequest,
+                by: format!("Spot request {} ({kind}, {state})", request.spot_instance_request_id()?),
             })
         }));
     }

@@ -185,6 +185,43 @@ fn what_nothing_refers_to_goes_with_its_snapshots_and_all_else_stays_with_its_re
 }
 
 #[test]
+fn what_a_fleet_or_a_spot_request_names_itself_stays() {
+    let Some(shop) = Shop::open() else { return };
+    let names = ["fleet", "spot-fleet", "waiting", "stopped", "free"];
+    let ids: BTreeMap<_, _> =
+        names.iter().map(|name| (*name, shop.image(&format!("{name}-1"), 20, json!({})).0)).collect();
+    let overrides = |image: &str| json!([{"Overrides": [{"InstanceType": "m7i.large"}, {"ImageId": image}]}]);
+    let (fleet, spot_fleet) = ("fleet-0123456789abcdef0", "sfr-0123456789abcdef0");
+    let specification = |name: &str| json!([{"ImageId": ids[name]}]);
+    let request = |id: &str, name: &str, state: &str| json!({"SpotInstanceRequestId": id, "ImageId": ids[name], "State": state, "Type": "persistent"});
+    shop.standin.users(json!({
+        "fleets": [
+            {"FleetId": fleet, "LaunchTemplateConfigs": overrides(&ids["fleet"])},
+            {"FleetId": "fleet-gone", "FleetState": "deleted_terminating", "LaunchTemplateConfigs": overrides(&ids["free"])},
+        ],
+        "spot_fleets": [
+            {"SpotFleetRequestId": spot_fleet, "LaunchSpecifications": specification("spot-fleet")},
+            {"SpotFleetRequestId": "sfr-gone", "SpotFleetRequestState": "cancelled_running", "LaunchSpecifications": specification("free")},
+        ],
+        "spot_requests": [
+            request("sir-1", "waiting", "open"),
+            request("sir-2", "stopped", "disabled"),
+            request("sir-3", "free", "cancelled"),
+            request("sir-4", "free", "closed"),
+        ],
+    }));
+    let told = shop.prune(&["--name", "*-1", "--keep", "0", "--yes"]);
+    let why = |name: &str| told[name].1.clone();
+    assert_eq!(why("fleet-1"), format!("EC2 Fleet {fleet}"), "{told:#?}");
+    assert_eq!(why("spot-fleet-1"), format!("Spot Fleet {spot_fleet}"));
+    assert_eq!(why("waiting-1"), "Spot request sir-1 (persistent, open)");
+    assert_eq!(why("stopped-1"), "Spot request sir-2 (persistent, disabled)");
+    assert_eq!(told["free-1"].0, "retired", "{told:#?}");
+    assert_eq!(shop.images().len(), 4);
+    shop.standin.stop();
+}
+
+#[test]
 fn a_snapshot_that_the_images_bake_did_not_make_stays() {
     let Some(shop) = Shop::open() else { return };
     let (mine, data) =

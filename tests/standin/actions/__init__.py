@@ -44,6 +44,7 @@ from . import (  # noqa: E402, F401
     retirement,
     sharing,
     snapshots,
+    spot,
     tags,
     users,
     volumes,

@@ -1,4 +1,5 @@
-"""What refers to images: instances, launch templates, Auto Scaling, as a test sets them (`POST /_control/users`)."""
+"""What refers to images: instances, launch templates, Auto Scaling (and in `spot.py` fleets and Spot requests), as a test
+sets them (`POST /_control/users`)."""
 
 import re
 import time
@@ -14,6 +15,9 @@ WANTED = {
     "templates": {"LaunchTemplateId", "LaunchTemplateName", "Versions"},
     "launch_configurations": {"LaunchConfigurationName", "ImageId"},
     "groups": {"AutoScalingGroupName", "LaunchConfigurationName", "LaunchTemplate", "MixedInstancesPolicy"},
+    "fleets": {"FleetId", "FleetState", "LaunchTemplateConfigs"},
+    "spot_fleets": {"SpotFleetRequestId", "SpotFleetRequestState", "LaunchSpecifications"},
+    "spot_requests": {"SpotInstanceRequestId", "State", "Type", "ImageId"},
 }
 
 
@@ -27,7 +31,7 @@ def seed(region, given: dict) -> None:
             strangers = set(thing) - WANTED[kind]
             if strangers:
                 raise ValueError(f"{kind} have no {sorted(strangers)}")
-            if thing.get("State", "running") not in INSTANCE_STATES:
+            if kind == "instances" and thing.get("State", "running") not in INSTANCE_STATES:
                 raise ValueError(f"no instance is {thing['State']}")
             getattr(region, kind).append(thing)
 
