@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 
 use super::settings::Output;
 use super::{Context, block_on, clouds, print, tell_failure};
 use crate::error::{Failure, Kind};
+use crate::provision::shrink;
+use crate::recipe::units::{show_duration, show_size};
 use crate::sweep::{self, Finding, Verdict};
 
 /// How far to look.
@@ -23,6 +25,9 @@ pub struct Args {
     /// With --all: only what is older, as 6h [default: 1h]
     #[arg(long, value_name = "AGE", requires = "all")]
     pub older_than: Option<String>,
+    /// How long what bakes share stays in its caches (packages, downloads), as 30d; 0s: all that no bake uses now goes
+    #[arg(long, value_name = "AGE", default_value = "30d")]
+    pub caches_older_than: String,
     /// Release; without it, what would be released is shown
     #[arg(long)]
     pub yes: bool,
@@ -35,10 +40,10 @@ const OLDER: Duration = Duration::from_secs(3600);
 pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     let older = match &args.older_than {
         None => OLDER,
-        Some(text) => Duration::from_secs(crate::recipe::units::parse_duration(text).map_err(|why| {
-            Failure::new(Kind::Usage, format!("--older-than {text}: {why}")).hint("write --older-than 6h")
-        })?),
+        Some(text) => age("--older-than", text, "6h")?,
     };
+    // First of all: a full disk is to get room even where the cloud does not answer.
+    shrink_caches(context, age("--caches-older-than", &args.caches_older_than, "30d")?, args.yes);
     block_on(context, async {
         let cloud = clouds::connect(context).await?;
         let state = &context.settings.state;
@@ -56,6 +61,35 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         }
         tell(context, &findings, args.yes)
     })
+}
+
+fn age(flag: &str, text: &str, such: &str) -> Result<Duration> {
+    if text == "0s" {
+        return Ok(Duration::ZERO);
+    }
+    let seconds = crate::recipe::units::parse_duration(text).map_err(|why| {
+        Failure::new(Kind::Usage, format!("{flag} {text}: {why}")).hint(format!("write {flag} {such}"))
+    })?;
+    Ok(Duration::from_secs(seconds))
+}
+
+/// Says what went of the caches, or would; what is in the way there keeps nothing else from being swept.
+fn shrink_caches(context: &Context, older: Duration, act: bool) {
+    match shrink(&context.settings.cache, older, SystemTime::now(), act) {
+        Ok(gone) if gone.files > 0 => {
+            let (files, verb) = match gone.files {
+                1 => ("1 file".to_owned(), if act { "was removed" } else { "would go" }),
+                files => (format!("{files} files"), if act { "were removed" } else { "would go" }),
+            };
+            let size = show_size(gone.bytes.next_multiple_of(1 << 20));
+            context.reporter.note(&format!(
+                "caches: {files}, {size}, kept for longer than {} {verb}",
+                show_duration(older.as_secs())
+            ));
+        }
+        Ok(_) => {}
+        Err(error) => context.reporter.warn(&format!("making the caches smaller: {error:#}")),
+    }
 }
 
 fn tell(context: &Context, findings: &[Finding], acted: bool) -> Result<ExitCode> {

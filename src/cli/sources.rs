@@ -2,7 +2,9 @@
 //! their checksums pin. The builder fetches them before the bake begins, so that nothing is made for one that is not
 //! what the recipe says. Objects with the builder's own credentials, on every cloud.
 
+use std::fs::File;
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
@@ -84,15 +86,20 @@ fn is_there(staged: &StagedFile) -> Result<bool> {
     if !staged.from.is_file() {
         return Ok(false);
     }
-    match &staged.sha256 {
-        Some(sha256) => Ok(digest_of(&staged.from)? == *sha256),
-        None => Ok(true),
+    let is_there = match &staged.sha256 {
+        Some(sha256) => digest_of(&staged.from)? == *sha256,
+        None => true,
+    };
+    if is_there {
+        // It is young again, so that `gc` leaves it while it is used.
+        File::open(&staged.from).and_then(|file| file.set_modified(SystemTime::now())).ok();
     }
+    Ok(is_there)
 }
 
 fn digest_of(path: &Path) -> Result<String> {
     let mut hash = Sha256::new();
-    let mut file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let mut file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
     std::io::copy(&mut file, &mut hash).with_context(|| format!("reading {}", path.display()))?;
     Ok(format!("{:x}", hash.finalize()))
 }

@@ -10,6 +10,8 @@
 //! CACHES/NAME/names/a/b.rpm     a link to ../../files/SHA256: the last file left as a/b.rpm
 //! CACHES/NAME/work/XXXX/        a step's own folder; locked for as long as the step runs
 //! ```
+//!
+//! CACHES/NAME itself is locked, shared, while a step uses it: `shrink.rs` removes nothing then.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{
@@ -35,6 +37,7 @@ pub(super) struct InUse {
     own: PathBuf,
     path: PathBuf,
     _lock: Flock<File>,
+    _stays: Flock<File>,
 }
 
 impl InUse {
@@ -48,6 +51,10 @@ impl InUse {
         for folder in ["files", "names", "work"] {
             make_folder(&home.join(folder), 0o755).with_context(what)?;
         }
+        // What makes the cache smaller holds its own lock for a moment alone.
+        let stays = Flock::lock(File::open(&home).with_context(what)?, FlockArg::LockShared)
+            .map_err(|(_, errno)| errno)
+            .with_context(what)?;
         sweep(&work);
         let own = tempfile::Builder::new().prefix("step-").tempdir_in(&work).with_context(what)?.keep();
         let lock = File::open(&own).with_context(what)?;
@@ -56,7 +63,7 @@ impl InUse {
             .with_context(what)?;
         std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o755)).with_context(what)?;
         std::fs::create_dir(own.join(SHARED)).with_context(what)?;
-        let used = Self { home: home.clone(), own, path: cache.path.clone(), _lock: lock };
+        let used = Self { home: home.clone(), own, path: cache.path.clone(), _lock: lock, _stays: stays };
         if cache.find == CacheFind::Name {
             used.seed(&used.home.join("names"), &used.own).with_context(what)?;
         }

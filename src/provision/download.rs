@@ -41,8 +41,10 @@ pub fn fetch_staged(staged: &StagedFile, stop: &Stop) -> Result<()> {
 
 fn fetch(url: &str, sha256: &str, target: &Path, stop: &Stop) -> Result<()> {
     if let Ok(file) = std::fs::File::open(target)
-        && digest_of(file).is_ok_and(|digest| digest.eq_ignore_ascii_case(sha256))
+        && digest_of(&file).is_ok_and(|digest| digest.eq_ignore_ascii_case(sha256))
     {
+        // It is young again, so that it stays while it is used.
+        file.set_modified(std::time::SystemTime::now()).ok();
         return Ok(());
     }
     if !url.starts_with("https://") {

@@ -20,6 +20,7 @@ mod os_release;
 mod probe;
 mod run;
 mod secrets;
+mod shrink;
 mod stage;
 mod template;
 
@@ -34,6 +35,7 @@ use crate::stop::Stop;
 pub use download::fetch_staged as fetch_url;
 pub use hook::run_hook;
 pub use secrets::Vault;
+pub use shrink::{Shrunk, shrink};
 use template::Words;
 pub use template::check as check_template;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::can_bake;
 use crate::support::bakery::{Bakery, Ran, changed_copy};
@@ -60,6 +60,45 @@ fn eight(bakery: &Bakery, round: &str) -> Vec<Ran> {
     })
 }
 
+/// A base whose packages come from a repository of the test's own.
+fn base_of(bakery: &Bakery, web: &Web) -> PathBuf {
+    let source = format!("deb [trusted=yes] http://{}/ ./\n", web.address);
+    let base = changed_copy(&tiny_base(), &bakery.path(""), "debian.raw", |root| {
+        fs::remove_dir_all(root.join("etc/apt/sources.list.d")).ok();
+        fs::write(root.join("etc/apt/sources.list"), source).unwrap();
+    });
+    bakery.base("debian", &base);
+    base
+}
+
+#[test]
+fn what_was_kept_too_long_ago_is_removed_by_gc_and_fetched_again() {
+    if !can_bake(&[]) {
+        return;
+    }
+    let bakery = Bakery::new();
+    let repository = bakery.path("repository");
+    fill(&repository);
+    let web = Web::of(&repository);
+    base_of(&bakery, &web);
+    let fetched = |name: &str| {
+        bakery.bakehouse(&["bake", "--base", "debian", "--name", name, "own-0"]).good();
+        web.asked().into_iter().filter(|path| path.ends_with(".deb")).count()
+    };
+    let kept = || fs::read_dir(bakery.path("cache/apt/files")).unwrap().count();
+    assert_eq!((fetched("first"), fetched("second"), kept()), (2, 0, 2));
+    let gc = |more: &[&str]| bakery.bakehouse(&[&["gc"], more].concat()).good();
+    assert!(!gc(&["--yes"]).err.contains("caches:"));
+    let now = ["--caches-older-than", "0s"];
+    assert!(gc(&now).err.contains("caches: 2 files, 2MiB, kept for longer than 0s would go"));
+    assert_eq!((kept(), fetched("third")), (2, 0));
+    let ran = gc(&[&now[..], &["--yes"]].concat());
+    assert!(ran.err.contains("2 files") && ran.err.contains("were removed"), "{}", ran.told());
+    assert_eq!((kept(), fetched("fourth"), kept()), (0, 2, 2));
+    bakery.bakehouse(&["gc", "--caches-older-than", "soon"]).refused(2, &["--caches-older-than soon", "30d"]);
+    bakery.assert_nothing_left();
+}
+
 #[test]
 fn eight_bakes_at_once_share_the_package_cache_and_nothing_else() {
     if !can_bake(&[]) {
@@ -69,12 +108,7 @@ fn eight_bakes_at_once_share_the_package_cache_and_nothing_else() {
     let repository = bakery.path("repository");
     let digests = fill(&repository);
     let web = Web::of(&repository);
-    let source = format!("deb [trusted=yes] http://{}/ ./\n", web.address);
-    let base = changed_copy(&tiny_base(), &bakery.path(""), "debian.raw", |root| {
-        fs::remove_dir_all(root.join("etc/apt/sources.list.d")).ok();
-        fs::write(root.join("etc/apt/sources.list"), source).unwrap();
-    });
-    bakery.base("debian", &base);
+    let base = base_of(&bakery, &web);
     let base_digest = || run("sha256sum", &[base.to_str().unwrap()]);
     let before = base_digest();
 
