@@ -23,7 +23,8 @@ pub struct Args {
     /// .deb or .rpm files, https URLs with #sha256=…
     #[arg(value_name = "RECIPE|PACKAGE")]
     pub what: Vec<String>,
-    /// The image's name; {package}, {version}, {release}, {arch}, {base}, {date}, {time} and {env:NAME} are filled in
+    /// The image's name; {package}, {version}, {release}, {arch}, {base}, {date}, {time}, {var:NAME} and {env:NAME} are
+    /// filled in
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// The image's description

@@ -8,7 +8,9 @@ use super::settings::Settings;
 use super::validate;
 use crate::error::{Failure, Kind};
 use crate::recipe::units::parse_duration;
-use crate::recipe::{BaseSelector, ImageQuery, Inputs, OneLine, Recipe, ScratchSpec, one_line};
+use crate::recipe::{
+    BaseSelector, ImageQuery, Inputs, OneLine, Recipe, ScratchSpec, is_device_name, one_line,
+};
 
 /// The flags about the base.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -30,7 +32,7 @@ pub struct BaseArgs {
     /// Architecture of the base, where nothing else settles it: x86_64 or arm64
     #[arg(long, value_name = "ARCH")]
     pub arch: Option<String>,
-    /// Root device name of the image on a snapshot, volume or device [default: /dev/xvda]
+    /// Root device name of the image [default: the base's; on a snapshot, volume or device /dev/xvda]
     #[arg(long, value_name = "DEVICE")]
     pub root_device: Option<String>,
     /// Warn of a base older than this, as 30d
@@ -104,6 +106,20 @@ impl BaseArgs {
         Ok(())
     }
 
+    /// Lays the root device's name over the image, whatever its base is.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for what is no device's name.
+    pub fn name_root(&self, recipe: &mut Recipe) -> Result<()> {
+        let Some(name) = &self.root_device else { return Ok(()) };
+        if !is_device_name(name) {
+            let message = format!("--root-device {name} is no block device's name");
+            return Err(usage(message, "write --root-device /dev/xvda").into());
+        }
+        recipe.image.shape.root_device = Some(name.clone());
+        Ok(())
+    }
+
     /// What the flags say besides `--base`.
     fn narrow(&self, selector: &mut BaseSelector) -> Result<()> {
         let asks = !self.owners.is_empty() || !self.filters.is_empty() || self.deprecated;
@@ -130,13 +146,6 @@ impl BaseArgs {
                     values.push(value.to_owned());
                 }
                 query.deprecated |= self.deprecated;
-                if self.root_device.is_some() {
-                    return Err(usage(
-                        "--root-device goes with a snapshot, a volume or a device",
-                        "leave it out: it is the base's",
-                    )
-                    .into());
-                }
                 query.arch = self.arch.clone().or(query.arch.take());
             }
             _ if asks => {
@@ -153,12 +162,10 @@ impl BaseArgs {
                 *arch = self.arch.clone().or(arch.take());
                 *root_device = self.root_device.clone().or(root_device.take());
             }
-            _ if self.arch.is_some() || self.root_device.is_some() => {
-                return Err(usage(
-                    "--arch and --root-device say nothing of such a base: it says them itself",
-                    "leave them out",
-                )
-                .into());
+            _ if self.arch.is_some() => {
+                return Err(
+                    usage("--arch says nothing of such a base: it says that itself", "leave it out").into()
+                );
             }
             _ => {}
         }

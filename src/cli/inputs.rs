@@ -66,11 +66,18 @@ impl RecipeFlags {
         validate::read(path, downloads, &self.inputs()?)
     }
 
-    /// Refuses variables where there is no recipe that could know them.
+    /// Refuses variables and an environment where there is no recipe that could know them.
     ///
     /// # Errors
     /// [`Kind::Usage`] where any is given.
     pub fn refuse(&self) -> Result<()> {
+        // One that comes from the builder's environment is meant for recipes, and none is here.
+        let typed = self.environment.as_ref().filter(|_| std::env::var_os("BAKEHOUSE_ENV").is_none());
+        if let Some(name) = typed {
+            let failure =
+                Failure::new(Kind::Usage, format!("--env {name} needs a recipe that has [env.{name}]"));
+            return Err(failure.hint("write a recipe, or leave it out").into());
+        }
         if self.vars.is_empty() && self.var_files.is_empty() {
             return Ok(());
         }

@@ -115,8 +115,13 @@ pub fn main() -> ExitCode {
             });
         }
     };
-    let (output, format) = (cli.common.output, cli.common.log_format);
-    match run(cli) {
+    let output = cli.common.output;
+    let settings = settings_of(&cli.common);
+    let format = match &settings {
+        Ok(settings) => settings.log_format,
+        Err(_) => cli.common.log_format.unwrap_or_default(),
+    };
+    match settings.and_then(|settings| run(cli, settings)) {
         Ok(code) => code,
         Err(error) => {
             if output == Output::Json {
@@ -148,26 +153,30 @@ fn document(result: &impl serde::Serialize, failed: Option<&anyhow::Error>) -> R
     serde_json::to_string_pretty(&document).context("encoding the result")
 }
 
-fn run(cli: Cli) -> Result<ExitCode> {
+fn settings_of(common: &Common) -> Result<Settings> {
     if crate::sys::stdio::stdout_was_closed() {
         let failure = Failure::new(Kind::Usage, "standard output is closed, so the result could not be told");
         return Err(failure.hint("leave it open, or send it to a file or to /dev/null").into());
     }
-    let settings = Settings::load(&cli.common)?;
+    Settings::load(common)
+}
+
+fn run(cli: Cli, settings: Settings) -> Result<ExitCode> {
     let volume = match (cli.common.quiet, cli.common.verbose) {
         (true, _) => Volume::Quiet,
         (false, 0) => Volume::Normal,
         (false, _) => Volume::Verbose,
     };
-    tell_log(cli.common.verbose, cli.common.log_format);
+    let format = settings.log_format;
+    tell_log(cli.common.verbose, format);
     let context = Context {
         settings,
         output: cli.common.output,
-        format: cli.common.log_format,
+        format,
         reporter: Reporter::new(volume),
         stop: Stop::default(),
     };
-    context.reporter.write_as(cli.common.log_format);
+    context.reporter.write_as(format);
     match cli.command {
         Command::Bake(args) => bake::run(&context, &args),
         Command::Publish(args) => publish::run(&context, &args),

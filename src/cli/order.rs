@@ -50,6 +50,7 @@ impl Order {
                 return Err(failure.into());
             }
         };
+        args.base.name_root(&mut read.recipe)?;
         args.base.settle_age(&mut read.recipe, settings)?;
         lay_over(&mut read.recipe, args)?;
         if args.keep_sync {

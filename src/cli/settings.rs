@@ -61,15 +61,9 @@ pub struct Common {
     )]
     pub output: Output,
     /// What progress on standard error is written as: lines for people, or a JSON object a line
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        env = "BAKEHOUSE_LOG_FORMAT",
-        default_value = "text",
-        hide_env_values = true
-    )]
-    pub log_format: Format,
+    /// [default: text]
+    #[arg(long, global = true, value_enum, env = "BAKEHOUSE_LOG_FORMAT", hide_env_values = true)]
+    pub log_format: Option<Format>,
     /// A deadline, as volume=5m; repeatable [default: those of docs/reliability.md]
     #[arg(long = "deadline", global = true, value_name = "NAME=TIME")]
     pub deadlines: Vec<String>,
@@ -95,6 +89,7 @@ pub struct ConfigFile {
     logs: Option<PathBuf>,
     creator: Option<String>,
     base_max_age: Option<String>,
+    log_format: Option<Format>,
     #[serde(default)]
     deadlines: Deadlines,
     #[serde(default)]
@@ -105,7 +100,7 @@ impl ConfigFile {
     /// Reads a file's text.
     pub fn parse(text: &str, name: &Path) -> Result<Self> {
         toml::from_str(text).map_err(|error| {
-            let hint = "keys are: cloud, store, state, cache, logs, creator, base-max-age, deadlines, aws";
+            let hint = "keys are: cloud, store, state, cache, logs, creator, base-max-age, log-format, deadlines, aws";
             Failure::new(Kind::Recipe, format!("reading the settings of {}: {error}", name.display()))
                 .hint(hint)
                 .into()
@@ -130,6 +125,7 @@ impl ConfigFile {
             logs: self.logs.or(other.logs),
             creator: self.creator.or(other.creator),
             base_max_age: self.base_max_age.or(other.base_max_age),
+            log_format: self.log_format.or(other.log_format),
             deadlines: self.deadlines.or(other.deadlines),
             aws: self.aws.or(other.aws),
         }
@@ -153,6 +149,8 @@ pub struct Settings {
     pub creator: String,
     /// A base older than so many seconds is warned of, where neither a flag nor the recipe says otherwise.
     pub base_max_age: Option<u64>,
+    /// What progress is written as.
+    pub log_format: Format,
     /// The deadlines that somebody set.
     pub deadlines: Deadlines,
     /// Profile, Region and role.
@@ -197,6 +195,7 @@ impl Settings {
             aws: Aws::settle(&common.aws, file.aws, &creator)?,
             creator,
             base_max_age: base_max_age.transpose()?,
+            log_format: common.log_format.or(file.log_format).unwrap_or_default(),
             deadlines,
         })
     }
@@ -237,7 +236,7 @@ mod tests {
             cache: None,
             logs: None,
             output: Output::Text,
-            log_format: Format::Text,
+            log_format: None,
             deadlines: Vec::new(),
             verbose: 0,
             quiet: false,

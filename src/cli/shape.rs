@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::error::{Failure, Kind};
 use crate::recipe::disk::wrong_key;
 use crate::recipe::{
-    self, Collision, Complaint, Recipe, Source, Spanned, Tags, UefiData, Variables, uefi_data,
+    self, Collision, Complaint, Recipe, Source, Spanned, Tags, UefiData, Variables, open_word, uefi_data,
 };
 
 /// The flags.
@@ -112,6 +112,14 @@ impl Shape {
             ("--image-tag", &self.image_tags, &mut recipe.tags.image),
         ] {
             lay_tags(flag, said, &recipe.variables, tags)?;
+        }
+        for tag in &self.volume_tags {
+            if let Some(word) = recipe.tags.volume.values().find_map(|value| open_word(&value.value)) {
+                return Err(usage(
+                    format!("--volume-tag {tag}: {{{word}}} is not known when the volume is made"),
+                    "say it with --snapshot-tag or --image-tag",
+                ));
+            }
         }
         if self.replace || self.force {
             let delete_snapshots = self.force || self.replace_snapshots;

@@ -174,7 +174,12 @@ pub fn make(recipe: &Recipe, settled: Settled, facts: Facts<'_>) -> Result<Plan,
         replaces: None,
     };
     let hygiene = recipe.hygiene.clone();
-    let (base_age, warnings) = (base.age(now), super::base::warnings(recipe, &base, now));
+    let (base_age, mut warnings) = (base.age(now), super::base::warnings(recipe, &base, now));
+    let encrypted = image.shape.root().and_then(|root| root.ebs.as_ref()?.encrypted) == Some(true);
+    if let Some(publish) = publish.as_ref().filter(|_| encrypted) {
+        let asked = recipe.disk.encrypted == Some(true);
+        warnings.extend(publish.judge_encrypted(&place.region, asked, recipe.disk.kms_key.as_deref())?);
+    }
     let told = facts_of(&bake, &place, &base, &image.name, now);
     let (environment, variables) = (recipe.environment.clone(), recipe.variables.clone());
     Ok(Plan {

@@ -69,6 +69,42 @@ impl PublishPlan {
         Ok(Publishing { targets: self.targets.clone(), parameters, again: self.again.clone() })
     }
 
+    /// What EC2 will not share, of an image that is encrypted: under `key` where the recipe says one, inherited from the
+    /// base or under the account's own for EBS.
+    ///
+    /// # Errors
+    /// [`Kind::Recipe`] where the image is for everybody.
+    pub(super) fn judge_encrypted(
+        &self,
+        home: &str,
+        asked: bool,
+        key: Option<&str>,
+    ) -> Result<Vec<String>, Failure> {
+        let share = &self.targets.share;
+        if share.everybody {
+            let message =
+                "[publish] is for everybody, and the image is encrypted: EC2 makes no such image public";
+            return Err(Failure::new(Kind::Recipe, message)
+                .hint("share it with accounts instead, or bake it on a base that is not encrypted, without `encrypted` and `kms_key`"));
+        }
+        if share.accounts.is_empty()
+            && share.organizations.is_empty()
+            && share.organizational_units.is_empty()
+        {
+            return Ok(Vec::new());
+        }
+        let warn = |what: &str, whose: &str, place: &str| {
+            format!(
+                "[publish] shares {what}, which is encrypted under {whose} key for EBS: where that is AWS's own (alias/aws/ebs), EC2 refuses to share it; `kms_key` in {place} names one of yours"
+            )
+        };
+        let own = (asked && key.is_none()).then(|| warn("the image", "the account's", "[disk]"));
+        let copies = self.targets.copies.iter().filter(|copy| copy.region != home && copy.kms_key.is_none());
+        let copies = copies
+            .map(|copy| warn(&format!("the copy in {}", copy.region), "that Region's", "[[publish.copy]]"));
+        Ok(own.into_iter().chain(copies).collect())
+    }
+
     /// In rows, for a dry run.
     pub(super) fn describe(&self, mut row: impl FnMut(&str, &str)) {
         for copy in &self.targets.copies {

@@ -33,6 +33,7 @@ mod when;
 mod words;
 
 pub use complaint::{Complained, Complaint, Look, NotGood, Source, render};
+pub(crate) use device::is_device_name;
 pub use device::{Device, DeviceSpec, VolumeSpec};
 pub use disk::{BakeSpec, DiskSpec};
 pub use glob::matches_glob;
@@ -46,7 +47,7 @@ pub use scratch::{Bootstrap, Firmware, MISFIT_HELP, RELEASES, RootFilesystem, Sc
 pub use secret::SecretSource;
 pub(crate) use sections::STEP_KEYS;
 pub use shape::{Collision, ShapeSpec, UefiData, uefi_data};
-pub use tags::{TagSpec, Tags, wrong_tag};
+pub use tags::{TagSpec, Tags, open_word, wrong_tag};
 use template::Template;
 pub use vars::{Inputs, VarValue, Variables};
 pub use when::{Release, When, WhenSpec};

@@ -21,14 +21,17 @@ pub struct TagSpec {
     pub image: Tags,
 }
 
+/// The first word of a template that is known only once packages are installed.
+pub fn open_word(template: &str) -> Option<String> {
+    let template = super::Template::parse(template).ok()?;
+    template.placeholders().find(|name| OPEN.contains(name)).map(str::to_owned)
+}
+
 /// Reads `[tags]`.
 pub(super) fn separate(mut table: Table, complaints: &mut Complaints) -> TagSpec {
     let volume = tags(&mut table, "volume", complaints);
     for text in volume.values() {
-        let open = super::Template::parse(&text.value)
-            .ok()
-            .and_then(|template| template.placeholders().find(|name| OPEN.contains(name)).map(str::to_owned));
-        if let Some(name) = open {
+        if let Some(name) = open_word(&text.value) {
             complaints.push(
                 Complaint::new(format!("{{{name}}} is not known when the volume is made"), text.span.clone())
                     .help("put it in [tags.snapshot] or [tags.image]"),

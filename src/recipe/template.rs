@@ -196,7 +196,9 @@ fn unknown(name: &str) -> Option<(String, String)> {
     }
     let help = match super::reader::did_you_mean(name, &known) {
         Some(near) => format!("did you mean {{{near}}}?"),
-        None => format!("known are {{{}}} and {{env:NAME}}; {{{{ is a brace", known.join("}, {")),
+        None => {
+            format!("known are {{{}}}, {{var:NAME}} and {{env:NAME}}; {{{{ is a brace", known.join("}, {"))
+        }
     };
     Some((format!("unknown placeholder `{{{}}}`", super::reader::shown(name)), help))
 }

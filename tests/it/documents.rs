@@ -85,3 +85,21 @@ fn publish_has_a_document_where_nothing_is_published_too() {
     let told = bakery.bakehouse(&["publish", "web", "--recipe", "recipe.toml", "--output", "json"]).json();
     assert_eq!(told, json!({"image": "web", "published": null}));
 }
+
+#[test]
+fn the_settings_file_says_how_progress_is_written() {
+    let bakery = Bakery::new();
+    bakery.put("config/bakehouse/config.toml", "log-format = \"json\"\n");
+    let gc = |more: &[&str]| bakery.bakehouse(&[&["gc"], more].concat()).good();
+    let first = |ran: &Ran| ran.err.lines().next().unwrap().to_owned();
+    let ran = gc(&[]);
+    let line: Value =
+        serde_json::from_str(&first(&ran)).unwrap_or_else(|error| panic!("{error}: {}", ran.told()));
+    assert_eq!((&line["kind"], &line["phase"]), (&json!("phase"), &json!("cloud")));
+    assert!(first(&gc(&["--log-format", "text"])).contains(" s  cloud"), "a flag is nearer");
+    let failed = bakery.bakehouse(&["enter", "gone"]);
+    let line: Value = serde_json::from_str(failed.err.lines().last().unwrap()).unwrap();
+    assert_eq!(line["kind"], "error", "{}", failed.told());
+    bakery.put("config/bakehouse/config.toml", "log-format = \"xml\"\n");
+    bakery.bakehouse(&["gc"]).refused(3, &["log-format", "xml"]);
+}

@@ -49,3 +49,36 @@ fn the_local_store_leaves_publish_out_and_says_so() {
     assert!(ran.err.contains("[publish] is left out"), "{}", ran.told());
     bakery.assert_nothing_left();
 }
+
+#[test]
+fn what_ec2_will_not_share_is_told_before_anything_is_made() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Builder { standin, bakery, .. } = &builder;
+    let plan = |disk: &str, publish: &str| {
+        let recipe = RECIPE.replace("[disk]\n", &format!("[disk]\n{disk}\n"));
+        bakery.put("recipe.toml", format!("{recipe}\n[publish]\n{publish}\n"));
+        bakery.bakehouse(&["bake", "recipe.toml", "--dry-run"])
+    };
+    let accounts = "accounts = [\"210987654321\"]\nregions = [\"us-east-1\"]";
+    let warned = |ran: &crate::support::bakery::Ran| {
+        ran.err
+            .lines()
+            .filter(|line| line.starts_with("warning: [publish]"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let ran = plan("encrypted = true", accounts).good();
+    let warnings = warned(&ran);
+    assert!(warnings.len() == 2 && warnings[0].contains("`kms_key` in [disk]"), "{}", ran.told());
+    assert!(warnings[1].contains("us-east-1") && warnings[1].contains("[[publish.copy]]"), "{}", ran.told());
+    assert!(ran.out.contains(warnings[0].trim_start_matches("warning: ")), "in the plan too: {}", ran.told());
+    let key = "[[publish.copy]]\nregion = \"us-east-1\"\nkms_key = \"alias/images\"";
+    let keyed = format!("accounts = [\"210987654321\"]\n{key}");
+    assert_eq!(warned(&plan("kms_key = \"alias/images\"", &keyed).good()), Vec::<String>::new());
+    assert_eq!(warned(&plan("", accounts).good()), Vec::<String>::new());
+    assert_eq!(warned(&plan("encrypted = true", "deprecate_after = \"90d\"").good()), Vec::<String>::new());
+    plan("kms_key = \"alias/images\"", "groups = [\"all\"]\npublic = true")
+        .refused(3, &["encrypted", "everybody"]);
+    assert_eq!(modifying(standin).len(), 0);
+    bakery.assert_nothing_left();
+}

@@ -2,4 +2,5 @@
 
 pub mod attributes;
 mod billing;
+mod flags;
 mod names;
