@@ -12,13 +12,19 @@ use super::{BOOTSTRAP, bakery, can_fill, until};
 use crate::shape::attributes::{has as sent_so, mappings, sent};
 use crate::support::debian_roots::with_grub;
 use crate::support::host::{has, run};
+use crate::support::machine::Machine;
 use crate::support::standin::{Options, Standin};
 
-/// Unpacks a root with GRUB. What is in its kernel is nothing to GRUB's files.
+/// Unpacks a root with GRUB, which says on the serial line what started it. What is in its kernel is nothing to
+/// GRUB's files.
 const UNPACK: &str = r#"#!/bin/sh
 set -eu
 tar --extract --file "$1" --directory "$BAKEHOUSE_ROOT" --exclude='./dev/*'
-echo kernel > "$BAKEHOUSE_ROOT/boot/vmlinuz-1"
+cd "$BAKEHOUSE_ROOT"
+echo kernel > boot/vmlinuz-1
+printf 'GRUB_TIMEOUT=0\nGRUB_TERMINAL=serial\nGRUB_SERIAL_COMMAND="serial --speed=115200"\n' > etc/default/grub.d/10_serial.cfg
+printf '#!/bin/sh\necho insmod echo\necho "echo the GRUB of this image, for \\$grub_platform."\n' > etc/grub.d/06_say
+chmod +x etc/grub.d/06_say
 "#;
 
 fn recipe(name: &str, image: &str, scratch: &str, base: &str) -> String {
@@ -51,7 +57,7 @@ fn begins_with_code(disk: &Path, at: u64) -> bool {
 
 #[test]
 fn each_firmware_is_registered_with_its_boot_mode_and_finds_its_boot_loader() {
-    if !can_fill() || !has(&["mmdebstrap", "tar", "mdir"]) {
+    if !can_fill() || !has(&["mmdebstrap", "tar", "mdir", "qemu-system-x86_64", "qemu-img"]) {
         return;
     }
     let standin = Standin::start(&Options { arch: Some("x86_64".into()), ..Options::default() });
@@ -129,6 +135,16 @@ fn each_firmware_is_registered_with_its_boot_mode_and_finds_its_boot_loader() {
             let esp = format!("{}@@{esp}", file.display());
             assert!(run("mdir", &["-b", "-i", &esp, "::/EFI/BOOT"]).contains("BOOTX64.EFI"), "{firmware}");
         }
+
+        // And it does.
+        bakery.bakehouse(&["local", "import", file.to_str().unwrap(), "--name", firmware]).good();
+        for (by, platform) in [("bios", "pc"), ("uefi", "efi")] {
+            if firmware == by || firmware == "both" {
+                let boot = ["local", "boot", firmware, "--memory", "256", "--firmware", by];
+                let command = bakery.command(&[], &[&boot[..], &["--", "-monitor", "none"]].concat());
+                Machine::boot(command).wait_for(&format!("the GRUB of this image, for {platform}."));
+            }
+        }
     }
 
     // A root without what boots it is seen when GRUB is to be installed, and the volume goes.
@@ -159,22 +175,62 @@ fn without_a_boot_loader_the_recipe_says_how_it_boots() {
     let standin = Standin::start(&Options { arch: Some("x86_64".into()), ..Options::default() });
     let bakery = bakery(Some(&standin), BOOTSTRAP);
     let plain = "args = [\"x\"], boot_loader = false";
-    for (name, image, base, mode, arch) in [
-        ("unknown", "", "", None, "x86_64"),
-        ("own", "boot_mode = \"legacy-bios\"\n", "arch = \"x86_64\"\n", Some("legacy-bios"), "x86_64"),
-    ] {
-        standin.clear_requests();
-        bakery.bake(&recipe(name, image, plain, base), &[]).good();
-        let registered = sent(&standin, "RegisterImage");
-        let wanted = [
-            ("BootMode", mode),
-            ("Architecture", Some(arch)),
-            ("EnaSupport", Some("true")),
-            ("ImdsSupport", None),
-            ("TpmSupport", None),
-        ];
-        sent_so(&registered, &wanted);
-    }
+    bakery.bake(&recipe("unknown", "", plain, ""), &[]).good();
+    let wanted = [
+        ("BootMode", None),
+        ("Architecture", Some("x86_64")),
+        ("EnaSupport", Some("true")),
+        ("ImdsSupport", None),
+        ("TpmSupport", None),
+    ];
+    sent_so(&sent(&standin, "RegisterImage"), &wanted);
+
+    // All that a recipe can say of the volume and of further devices, where there is no base to inherit from.
+    standin.clear_requests();
+    let image = "boot_mode = \"uefi\"\nuefi_data = \"QU1aTlVFRkk=\"\nsriov = true\nimds = \"v2.0\"\n";
+    let more = "[[device]]\nname = \"/dev/sdb\"\nsize = \"20GiB\"\nencrypted = true\n\
+                [[device]]\nname = \"/dev/sdc\"\nephemeral = \"ephemeral0\"\n\
+                [disk.bake]\ntype = \"gp3\"\nthroughput = 500\n";
+    let disk = "size = \"8GiB\"\ntype = \"io2\"\niops = 500\ndelete_on_termination = false\nkms_key = \"alias/images\"\n";
+    let text = recipe("whole", image, plain, "arch = \"x86_64\"\n").replace("size = \"1GiB\"\n", disk);
+    let id = bakery.bake(&format!("{text}{more}"), &[]).id();
+    let volume = sent(&standin, "CreateVolume");
+    sent_so(
+        &volume,
+        &[
+            ("SnapshotId", None),
+            ("Size", Some("8")),
+            ("VolumeType", Some("gp3")),
+            ("Throughput", Some("500")),
+            ("Encrypted", Some("true")),
+            ("KmsKeyId", Some("alias/images")),
+        ],
+    );
+    let registered = sent(&standin, "RegisterImage");
+    sent_so(
+        &registered,
+        &[
+            ("BootMode", Some("uefi")),
+            ("UefiData", Some("QU1aTlVFRkk=")),
+            ("ImdsSupport", Some("v2.0")),
+            ("SriovNetSupport", Some("simple")),
+            ("Architecture", Some("x86_64")),
+        ],
+    );
+    let made = standin.find("images", "ImageId", &id).unwrap();
+    let root = &made["BlockDeviceMappings"][0]["Ebs"];
+    let snapshot = root["SnapshotId"].as_str().unwrap();
+    assert_eq!(
+        mappings(&registered),
+        [
+            format!(
+                "/dev/xvda DeleteOnTermination=false Iops=500 SnapshotId={snapshot} VolumeSize=8 VolumeType=io2"
+            ),
+            "/dev/sdb Encrypted=true VolumeSize=20 VolumeType=gp3".to_owned(),
+            "/dev/sdc VirtualName=ephemeral0".to_owned(),
+        ]
+    );
+    assert_eq!(root["Encrypted"], true);
     assert_eq!(standin.state()["volumes"], json!([]));
     bakery.assert_nothing_left();
     standin.stop();
@@ -237,7 +293,8 @@ fn a_blank_volume_whose_bake_is_killed_goes_with_the_sweep() {
     let mark = bakery.path("mark");
     let scratch = format!("args = [{:?}], boot_loader = false", mark.to_str().unwrap());
     bakery.put("recipe.toml", recipe("killed", "", &scratch, ""));
-    let mut child = bakery.command(&[], &["bake", "recipe.toml"]).spawn().unwrap();
+    let mut bake = bakery.command(&[], &["bake", "recipe.toml"]);
+    let mut child = bake.stderr(std::process::Stdio::null()).spawn().unwrap();
     let device = until("the bootstrap runs", || fs::read_to_string(&mark).ok());
     assert!(Path::new(device.trim()).exists(), "{device}");
     let children = format!("/proc/{0}/task/{0}/children", child.id());
