@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cloud::shelf::{Action, Shelf, Sort, Stock, Use};
+use crate::stop::Stop;
 
 mod choose;
 
@@ -148,11 +149,12 @@ pub fn settle(inventory: &Inventory, wanted: &Wanted<'_>) -> Vec<Finding> {
 }
 
 /// Takes what is to go out of use, those first that were baked on others: one whose child could not go stays.
-/// What fails keeps no other from going.
+/// What fails keeps no other from going; once stopping is asked for, what is to go still stays as it is.
 pub async fn act(
     findings: &mut [Finding],
     shelves: &[Box<dyn Shelf + '_>],
     action: Action,
+    stop: &Stop,
     tell: &dyn Fn(&Finding),
 ) -> Vec<anyhow::Error> {
     let by_region: BTreeMap<&str, &dyn Shelf> =
@@ -160,6 +162,9 @@ pub async fn act(
     let mut failures = Vec::new();
     let mut stay: Vec<Stock> = Vec::new();
     for finding in findings.iter_mut().filter(|finding| finding.verdict == Verdict::Retire) {
+        if stop.signal().is_some() {
+            break;
+        }
         let image = &finding.image;
         if let Some(child) = stay.iter().find(|child| refers(child, image)) {
             finding.why = vec![as_use(child, image).by];

@@ -10,9 +10,10 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::cloud::{Cloud, Orphan};
-use crate::error::{Kind, kind_of};
+use crate::error::{Interrupted, Kind, kind_of};
 use crate::journal::{self, Entry, Journal, Record, Standing, Thing};
 use crate::report::Reporter;
+use crate::stop::Stop;
 
 /// What is to be done with one thing of a dead bake, or was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -41,16 +42,21 @@ pub enum Verdict {
     Failed(String),
 }
 
-/// The sweep of the journals in a state folder. `work` is where bakes have their mount points.
+/// The sweep of the journals in a state folder. `work` is where bakes have their mount points. Once stopping is asked
+/// for, nothing more is released: a later sweep does it.
 pub async fn journals(
     state: &Path,
     work: &Path,
     cloud: &dyn Cloud,
     act: bool,
     reporter: &Reporter,
+    stop: &Stop,
 ) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for path in Journal::all(state)? {
+        if stop.signal().is_some() {
+            break;
+        }
         let found = match act {
             true => {
                 Journal::take_up(&path).map(|found| found.map(|(journal, record)| (Some(journal), record)))
@@ -67,7 +73,7 @@ pub async fn journals(
             }
             Ok(Some((journal, record))) => {
                 // One bake whose things cannot even be asked for must not keep the others from being swept.
-                match one(journal, &record, work, cloud).await {
+                match one(journal, &record, work, cloud, stop).await {
                     Ok((found, image)) => {
                         findings.extend(found);
                         if let (Some(image), Some(again)) = (image, record.notes.get(crate::bake::PUBLISH)) {
@@ -76,6 +82,7 @@ pub async fn journals(
                             ));
                         }
                     }
+                    Err(error) if error.is::<Interrupted>() => {}
                     Err(error) => findings.push(failed(&record, &error)),
                 }
             }
@@ -87,20 +94,22 @@ pub async fn journals(
 }
 
 /// The sweep by tags, for what no journal tells of: this builder's, or any's that is older than `older`.
-/// What a journal on this host owns, of a live bake or a dead one, is left to it.
+/// What a journal on this host owns, of a live bake or a dead one, is left to it. Once stopping is asked for, nothing
+/// more is released.
 pub async fn tags(
     state: &Path,
     cloud: &dyn Cloud,
     any_builder: bool,
     older: Duration,
     act: bool,
+    stop: &Stop,
 ) -> Result<Vec<Finding>> {
-    let mut orphans = cloud.orphans(any_builder).await?;
+    let mut orphans = stop.race(cloud.orphans(any_builder)).await?;
     // The journals after the orphans: what a live bake made before is in its journal by now. And the orphans
     // once more after the journals: what a bake owned that ended meanwhile is an image's by now.
     let known = known(state)?;
     if !orphans.is_empty() {
-        let still = cloud.orphans(any_builder).await?;
+        let still = stop.race(cloud.orphans(any_builder)).await?;
         orphans.retain(|orphan| still.iter().any(|other| other.id == orphan.id));
     }
     let now = jiff::Timestamp::now();
@@ -114,6 +123,7 @@ pub async fn tags(
         }
         let verdict = match act {
             false => Verdict::Release,
+            true if stop.signal().is_some() => break,
             true => match cloud.undo(&orphan.thing, Some(&orphan.id)).await {
                 Ok(()) => Verdict::Released,
                 Err(error) => Verdict::Failed(format!("{error:#}")),
@@ -165,13 +175,14 @@ async fn one(
     record: &Record,
     work: &Path,
     cloud: &dyn Cloud,
+    stop: &Stop,
 ) -> Result<(Vec<Finding>, Option<String>)> {
-    let mut finished = finished_image(record, cloud).await?;
+    let mut finished = stop.race(finished_image(record, cloud)).await?;
     if finished.is_none() && record.is_half_replaced() {
         match &journal {
             // It will be finished: what its journal has of an image and its snapshot stays.
             None => finished = Some(Finished::foreseen(record, String::new())),
-            Some(journal) => match crate::bake::finish(cloud, journal, record).await {
+            Some(journal) => match crate::bake::finish(cloud, journal, record, stop).await {
                 Ok(image) => finished = Some(Finished::foreseen(record, image)),
                 // Somebody else has the name by now: this bake's image came too late, and is undone.
                 Err(error) if kind_of(&error) == Kind::Name => {}
@@ -190,6 +201,7 @@ async fn one(
                 Verdict::Keep
             }
             (false, None) => Verdict::Release,
+            (false, Some(_)) if stop.signal().is_some() => break,
             (false, Some(journal)) => release(journal, &entry, cloud).await?,
         };
         let image = finished.as_ref().filter(|finished| finished.entry == entry.number);
@@ -206,6 +218,9 @@ async fn one(
     // What finishing the bake noted anew is what it noted before, and told of above.
     if let Some(journal) = &journal {
         for entry in journal.owned().into_iter().filter(|entry| !record.has(entry.number)) {
+            if stop.signal().is_some() {
+                break;
+            }
             let verdict = release(journal, &entry, cloud).await?;
             if matches!(verdict, Verdict::Failed(_)) {
                 let (bake, what) = (record.bake.to_string(), entry.thing.to_string());

@@ -56,13 +56,13 @@ pub(super) async fn captured(
 /// Gives the image of a dead bake the name of the one that it replaces, where it was on its way there; its id.
 ///
 /// # Errors
-/// Also that the journal does not tell enough.
-pub async fn finish(cloud: &dyn Cloud, journal: &Journal, record: &Record) -> Result<String> {
+/// Also that the journal does not tell enough, and [`crate::error::Interrupted`].
+pub async fn finish(cloud: &dyn Cloud, journal: &Journal, record: &Record, stop: &Stop) -> Result<String> {
     let captured = captured(cloud, journal, record)
         .await?
         .with_context(|| format!("finding in {} what registering needs", journal.path().display()))?;
     let Captured { snapshot, image, base, .. } = captured;
-    cloud.register(&snapshot, &image, &base, journal, &Stop::default()).await
+    cloud.register(&snapshot, &image, &base, journal, stop).await
 }
 
 /// The snapshot that a journal owns: noted as made, or announced and found.

@@ -87,7 +87,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
             let cloud = clouds::connect(context).await?;
             let kitchen = kitchen(context, args, cloud.as_ref());
             context.reporter.log_to(&log_path(context, &id))?;
-            super::signals::leave_when_hurried(context, &id);
+            super::signals::leave_when_hurried(context, Some(&id));
             tell(context, crate::bake::resume(&kitchen, &id).await?)
         });
     }
@@ -97,7 +97,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     }
     block_on(context, async {
         let cloud = clouds::connect(context).await?;
-        let mut plan = order.plan(context, args, cloud.as_ref()).await?;
+        let mut plan = context.stop.race(order.plan(context, args, cloud.as_ref())).await?;
         plan.stop_at(&args.pause_after, args.until.as_deref())?;
         if args.dry_run {
             print(&describe(&plan, context.output)?)?;
@@ -105,7 +105,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         }
         context.reporter.log_to(&log_path(context, &plan.bake))?;
         context.reporter.log(&plan.describe());
-        super::signals::leave_when_hurried(context, &plan.bake);
+        super::signals::leave_when_hurried(context, Some(&plan.bake));
         let result = match super::sources::fetch(context, plan.steps.iter().chain(&plan.checks)).await {
             Ok(()) => crate::bake::bake(&kitchen(context, args, cloud.as_ref()), &plan).await,
             Err(error) => Err(error),

@@ -17,7 +17,7 @@ pub async fn connect(context: &Context) -> Result<Box<dyn Cloud>> {
     Ok(match name {
         CloudName::Ec2 => {
             let settings = context.settings.aws.lay_over(context.settings.deadlines.ec2());
-            Box::new(crate::cloud::ec2::Ec2::connect(settings).await?)
+            Box::new(context.stop.race(crate::cloud::ec2::Ec2::connect(settings)).await?)
         }
         CloudName::Local => Box::new(crate::cloud::local::Store::open(&context.settings.store)?),
     })

@@ -22,11 +22,11 @@ pub struct Args {}
 /// Runs it; status 4 when something that every bake needs is lacking.
 ///
 /// # Errors
-/// That the findings could not be shown: what is lacking is a finding, not an error.
+/// That a signal came, or the findings could not be shown: what is lacking is a finding, not an error.
 pub fn run(context: &Context, _args: &Args) -> Result<ExitCode> {
     let mut findings = judge::judge(&probe::look(&context.settings.store));
     if choose_cloud(&context.settings).0 == CloudName::Ec2 {
-        findings.push(ec2(context));
+        findings.push(ec2(context)?);
     }
     let lacks = findings.iter().any(|finding| finding.grade == Grade::Lacking);
     match context.output {
@@ -40,15 +40,17 @@ pub fn run(context: &Context, _args: &Args) -> Result<ExitCode> {
 }
 
 /// Whether EC2 answers with this host's credentials.
-fn ec2(context: &Context) -> Finding {
+fn ec2(context: &Context) -> Result<Finding> {
     let asked = block_on(context, async {
         let cloud = clouds::connect(context).await?;
-        let place = cloud.place().await?;
-        cloud.images().await?;
+        let (place, _) =
+            context.stop.race(async { Ok((cloud.place().await?, cloud.images().await?)) }).await?;
         Ok(format!("{} in {}", place.builder, place.region))
     });
     let what = "EC2: instance metadata and credentials".to_owned();
-    match asked {
+    // That it was not waited for says nothing of EC2.
+    context.stop.check()?;
+    Ok(match asked {
         Ok(said) => Finding { what, grade: Grade::Good, said: Some(said), mend: None },
         Err(error) => Finding {
             what,
@@ -56,7 +58,7 @@ fn ec2(context: &Context) -> Finding {
             said: Some(format!("{error:#}")),
             mend: failure_of(&error).and_then(|failure| failure.hint.clone()),
         },
-    }
+    })
 }
 
 fn show(findings: &[Finding]) -> String {

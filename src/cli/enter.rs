@@ -86,8 +86,8 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     };
     block_on(context, async {
         let cloud = clouds::connect(context).await?;
-        let plan = order.plan(context, &as_bake, cloud.as_ref()).await?;
-        super::signals::leave_when_hurried(context, &plan.bake);
+        let plan = context.stop.race(order.plan(context, &as_bake, cloud.as_ref())).await?;
+        super::signals::leave_when_hurried(context, Some(&plan.bake));
         let kitchen = bake::kitchen(context, &as_bake, cloud.as_ref());
         let mut is_heard = true;
         let mut line = |stream: Stream, text: &str| {

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::settings::Output;
 use super::{Context, block_on, clouds, print, tell_failure};
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Interrupted, Kind};
 use crate::provision::shrink;
 use crate::recipe::units::{show_duration, show_size};
 use crate::sweep::{self, Finding, Verdict};
@@ -45,12 +45,18 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     // First of all: a full disk is to get room even where the cloud does not answer.
     shrink_caches(context, age("--caches-older-than", &args.caches_older_than, "30d")?, args.yes);
     block_on(context, async {
+        super::signals::leave_when_hurried(context, None);
         let cloud = clouds::connect(context).await?;
         let state = &context.settings.state;
         let work = PathBuf::from(super::WORK);
-        let mut findings = sweep::journals(state, &work, cloud.as_ref(), args.yes, &context.reporter).await?;
-        if args.all {
-            findings.extend(sweep::tags(state, cloud.as_ref(), args.any_builder, older, args.yes).await?);
+        let (stop, reporter) = (&context.stop, &context.reporter);
+        let mut findings = sweep::journals(state, &work, cloud.as_ref(), args.yes, reporter, stop).await?;
+        if args.all && stop.signal().is_none() {
+            match sweep::tags(state, cloud.as_ref(), args.any_builder, older, args.yes, stop).await {
+                // What was done by the journals is told all the same.
+                Err(error) if error.is::<Interrupted>() => {}
+                found => findings.extend(found?),
+            }
         }
         // Empty cgroups of sandboxes whose helpers were killed: they hold nothing and cost nothing.
         if args.yes
@@ -112,7 +118,9 @@ fn tell(context: &Context, findings: &[Finding], acted: bool) -> Result<ExitCode
         // Not as an error of the command: that would print a second document behind the findings.
         return Ok(tell_failure(&failure.into(), context.format));
     }
-    Ok(ExitCode::SUCCESS)
+    // The findings are a document of their own: another one behind it would be none that can be read.
+    let stopped = context.stop.check().err();
+    Ok(stopped.map_or(ExitCode::SUCCESS, |error| tell_failure(&error, context.format)))
 }
 
 fn row(finding: &Finding) -> String {

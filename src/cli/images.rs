@@ -69,7 +69,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     }
     let listed = block_on(context, async {
         let cloud = clouds::connect(context).await?;
-        list(cloud.as_ref(), args).await
+        context.stop.race(list(cloud.as_ref(), args)).await
     })?;
     match context.output {
         Output::Json => print(&serde_json::to_string_pretty(&listed).context("encoding the images")?)?,

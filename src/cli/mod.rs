@@ -78,6 +78,18 @@ enum Command {
     Man(completions::ManArgs),
 }
 
+impl Command {
+    /// How it ends at a signal.
+    fn ends(&self) -> &'static str {
+        match self {
+            Self::Bake(_) | Self::Enter(_) | Self::Local(_) => {
+                "the step ends, what was made is undone (again to leave that to gc)"
+            }
+            _ => "what is under way ends, nothing more is begun (again to wait for nothing)",
+        }
+    }
+}
+
 /// Where bakes have their mount points: a tmpfs, so that a reboot leaves nothing.
 const WORK: &str = "/run/bakehouse";
 
@@ -94,6 +106,8 @@ pub struct Context {
     pub reporter: Reporter,
     /// Hears signals.
     pub stop: Stop,
+    /// How the command ends at a signal, in words.
+    ends: &'static str,
 }
 
 /// What the command line is read by.
@@ -175,6 +189,7 @@ fn run(cli: Cli, settings: Settings) -> Result<ExitCode> {
         format,
         reporter: Reporter::new(volume),
         stop: Stop::default(),
+        ends: cli.command.ends(),
     };
     context.reporter.write_as(format);
     match cli.command {
@@ -202,7 +217,7 @@ pub fn block_on<T>(context: &Context, work: impl Future<Output = Result<T>>) -> 
         .build()
         .context("starting the async runtime")?;
     let result = runtime.block_on(async {
-        signals::listen(&context.stop, &context.reporter)?;
+        signals::listen(&context.stop, &context.reporter, context.ends)?;
         work.await
     });
     // Nothing of use is left on its threads, and a blocking read there must not hold the exit up.

@@ -71,20 +71,22 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         now: Timestamp::now(),
     };
     block_on(context, async {
+        super::signals::leave_when_hurried(context, None);
         let cloud = clouds::connect(context).await?;
-        let shelves = shelves(cloud.as_ref(), context, &chosen.regions(args)).await?;
+        let stop = &context.stop;
+        let shelves = stop.race(shelves(cloud.as_ref(), context, &chosen.regions(args))).await?;
         if !shelves.iter().all(|shelf| shelf.can(args.action)) {
             let what = args.action.as_str();
             context.reporter.note(&format!("the local store does not {what} images: nothing is done"));
             return tell(context, args, &[], Vec::new());
         }
-        let mut inventory = Inventory::stock(&shelves).await?;
-        inventory.ask(&shelves, &meant).await?;
+        let mut inventory = stop.race(Inventory::stock(&shelves)).await?;
+        stop.race(inventory.ask(&shelves, &meant)).await?;
         let mut findings = settle(&inventory, &wanted);
         let mut failures = Vec::new();
         if args.yes {
             let done = |finding: &Finding| context.reporter.detail(&row(finding, args.action).join("  "));
-            failures = act(&mut findings, &shelves, args.action, &done).await;
+            failures = act(&mut findings, &shelves, args.action, stop, &done).await;
         }
         tell(context, args, &findings, failures)
     })
@@ -223,7 +225,10 @@ fn tell(
         }
         _ => 0,
     };
-    let failure = failed(&failures);
+    // What failed before a signal came stands among the findings.
+    let is_left = args.yes && findings.iter().any(|finding| finding.verdict == Verdict::Retire);
+    let stopped = context.stop.check().err().filter(|_| is_left);
+    let failure = stopped.or_else(|| failed(&failures));
     match context.output {
         Output::Json => {
             let told = Document { action: args.action, acted: args.yes, images: findings, bytes };

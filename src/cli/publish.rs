@@ -55,8 +55,9 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         return Err(Failure::new(Kind::Recipe, message).hint("say there where the image is to go").into());
     };
     block_on(context, async {
+        super::signals::leave_when_hurried(context, None);
         let cloud = clouds::connect(context).await?;
-        let Some(image) = cloud.publishable(&args.image).await? else {
+        let Some(image) = context.stop.race(cloud.publishable(&args.image)).await? else {
             context.reporter.note("the local store publishes nothing: [publish] is left out");
             if context.output == Output::Json {
                 print(&serde_json::json!({ "image": args.image, "published": null }).to_string())?;
@@ -64,7 +65,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         };
         let publishing = Publishing::of(spec, &again(&args.recipe, &recipe), &|word| value(word, &image))?;
-        cloud.check_publishing(&publishing.targets, None).await?;
+        context.stop.race(cloud.check_publishing(&publishing.targets, None)).await?;
         context.reporter.phase("publish", &format!("{} ({})", image.id, image.name));
         let heard = |text: &str| context.reporter.note(text);
         let how = How { act: !args.dry_run, journal: None, stop: &context.stop, heard: &heard };

@@ -1,5 +1,6 @@
 //! Signals: the first asks to stop, a second one leaves the rest to the journal.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -12,11 +13,11 @@ use crate::plan::BakeId;
 use crate::report::Reporter;
 use crate::stop::Stop;
 
-/// How long a bake may take to end by itself after a second signal.
+/// How long a command may take to end by itself after a second signal.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Raises [`Stop`] at SIGINT, SIGTERM and SIGHUP.
-pub(super) fn listen(stop: &Stop, reporter: &Reporter) -> Result<()> {
+/// Raises [`Stop`] at SIGINT, SIGTERM and SIGHUP. `ends` says how the command ends then.
+pub(super) fn listen(stop: &Stop, reporter: &Reporter, ends: &'static str) -> Result<()> {
     reporter.stop_when_unheard(stop);
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         // As nohup has it: what it ignores stays ignored.
@@ -31,8 +32,7 @@ pub(super) fn listen(stop: &Stop, reporter: &Reporter) -> Result<()> {
                 let is_first = stop.signal().is_none();
                 stop.raise(kind.as_raw_value());
                 if is_first {
-                    reporter
-                        .warn("stopping: the step ends, what was made is undone (again to leave that to gc)");
+                    reporter.warn(&format!("stopping: {ends}"));
                 }
             }
         });
@@ -52,25 +52,31 @@ fn ignored(status: &str, signal: i32) -> bool {
     mask.checked_shr(u32::try_from(signal - 1).unwrap_or(u32::MAX)).is_some_and(|bits| bits & 1 == 1)
 }
 
-/// At a second signal: the bake has a moment to end by itself, then this process ends whatever it waits for (a
-/// call without an answer, a disk that syncs), and says what the journal still holds. Mounts, loop devices and
-/// the sandbox die with it; `bakehouse gc` does the rest.
-pub(super) fn leave_when_hurried(context: &Context, bake: &BakeId) {
+/// At a second signal: the command has a moment to end by itself, then this process ends whatever it waits for (a
+/// call without an answer, a disk that syncs), and says what the journal of its bake still holds, if it bakes.
+/// Mounts, loop devices and the sandbox die with it; `bakehouse gc` does the rest.
+pub(super) fn leave_when_hurried(context: &Context, bake: Option<&BakeId>) {
     let (stop, reporter) = (context.stop.clone(), context.reporter.clone());
-    let path = Journal::path_of(&context.settings.state, bake);
+    let path = bake.map(|bake| Journal::path_of(&context.settings.state, bake));
     tokio::spawn(async move {
         let Interrupted(signal) = stop.hurried().await;
         tokio::time::sleep(GRACE).await;
         reporter.warn("stopped waiting, as a second signal asked");
-        let record = std::fs::read_to_string(&path).ok().and_then(|text| journal::read(&text).ok());
-        for entry in record.iter().flat_map(journal::Record::owned) {
-            reporter.warn(&format!("still there: {entry}"));
-        }
-        if record.is_some() {
-            reporter.warn(&format!("`bakehouse gc --yes` releases what {} owns", path.display()));
+        if let Some(path) = path {
+            tell_owned(&path, &reporter);
         }
         std::process::exit(128 + signal);
     });
+}
+
+fn tell_owned(path: &Path, reporter: &Reporter) {
+    let record = std::fs::read_to_string(path).ok().and_then(|text| journal::read(&text).ok());
+    for entry in record.iter().flat_map(journal::Record::owned) {
+        reporter.warn(&format!("still there: {entry}"));
+    }
+    if record.is_some() {
+        reporter.warn(&format!("`bakehouse gc --yes` releases what {} owns", path.display()));
+    }
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ struct Shown {
 pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     let shown = block_on(context, async {
         let cloud = clouds::connect(context).await?;
-        find(context, args, cloud.as_ref()).await
+        context.stop.race(find(context, args, cloud.as_ref())).await
     })?;
     print(&match context.output {
         Output::Json => serde_json::to_string_pretty(&shown).context("encoding the image")?,
