@@ -11,6 +11,7 @@ use super::{Context, block_on, clouds, print, tell_failure};
 use crate::error::{Failure, Interrupted, Kind};
 use crate::provision::shrink;
 use crate::recipe::units::{show_duration, show_size};
+use crate::report::harmless;
 use crate::sweep::{self, Finding, Verdict};
 
 /// How far to look.
@@ -134,5 +135,23 @@ fn row(finding: &Finding) -> String {
         Verdict::Failed(why) => format!(": {why}"),
         _ => String::new(),
     };
-    format!("{verdict:<9} {}  {}  {}{why}", finding.bake, finding.id.as_deref().unwrap_or("-"), finding.what)
+    let id = finding.id.as_deref().unwrap_or("-");
+    // Tags and answers are other people's text, which must not speak to the terminal.
+    harmless(&format!("{verdict:<9} {}  {id}  {}{why}", finding.bake, finding.what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_does_not_steer_the_terminal() {
+        let finding = Finding {
+            bake: "bake-\u{1b}[2J".to_owned(),
+            what: "snapshot\n of\u{7} a bake".to_owned(),
+            id: Some("snap-1".to_owned()),
+            verdict: Verdict::Failed("denied\r".to_owned()),
+        };
+        assert!(!row(&finding).chars().any(char::is_control), "{:?}", row(&finding));
+    }
 }
