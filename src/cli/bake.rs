@@ -88,7 +88,10 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
             let kitchen = kitchen(context, args, cloud.as_ref());
             context.reporter.log_to(&log_path(context, &id))?;
             super::signals::leave_when_hurried(context, Some(&id));
-            tell(context, crate::bake::resume(&kitchen, &id).await?)
+            match crate::bake::resume(&kitchen, &id).await {
+                Ok(baked) => tell(context, baked),
+                Err(error) => tell_no_image(context, &id, error),
+            }
         });
     }
     let order = Order::read(args, &context.settings)?;
@@ -112,7 +115,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         };
         match result {
             Ok(baked) => tell(context, baked),
-            Err(error) => tell_no_image(context, &plan, error),
+            Err(error) => tell_no_image(context, &plan.bake, error),
         }
     })
 }
@@ -144,7 +147,7 @@ fn describe(plan: &Plan, output: Output) -> Result<String> {
 }
 
 /// The end of a bake without an image: a failure, or the step that was to be its last.
-fn tell_no_image(context: &Context, plan: &Plan, error: anyhow::Error) -> Result<ExitCode> {
+fn tell_no_image(context: &Context, bake: &BakeId, error: anyhow::Error) -> Result<ExitCode> {
     let reporter = &context.reporter;
     let log = reporter.log_path().map(|path| path.display().to_string());
     let until = error.downcast_ref::<Until>().cloned();
@@ -157,7 +160,7 @@ fn tell_no_image(context: &Context, plan: &Plan, error: anyhow::Error) -> Result
     }
     let Some(until) = until else { return Err(error) };
     if context.output == Output::Json {
-        let document = serde_json::json!({ "bake": plan.bake, "image": null, "until": until.0, "log": log });
+        let document = serde_json::json!({ "bake": bake, "image": null, "until": until.0, "log": log });
         print(&serde_json::to_string_pretty(&document).context("encoding the result")?)?;
     }
     Ok(ExitCode::SUCCESS)

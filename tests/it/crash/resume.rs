@@ -111,6 +111,8 @@ fn a_live_bake_and_one_that_is_not_known_are_not_resumed() {
     let ended = site.start(&[], &["bake", "--resume", &id]).wait();
     assert_eq!(ended.status.code(), Some(2), "{}", ended.told());
     assert!(ended.err.contains("still running"), "{}", ended.told());
+    let log = ended.err.lines().find_map(|line| line.trim_start().strip_prefix("log: ")).unwrap();
+    assert!(std::fs::read_to_string(log).unwrap().contains("still running"), "{}", ended.told());
     site.ec2().release(false);
     assert!(bake.wait().status.success());
     assert_eq!(site.stands("live"), Ok(Stands::Image));
