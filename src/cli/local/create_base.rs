@@ -72,9 +72,10 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
 
 fn foundation(context: &Context, args: &Args) -> Result<(Foundation, u64)> {
     let release = Release::parse(&args.release)?;
-    let size = parse_size(&args.size).map_err(|why| {
+    let wrong_size = |why: &str| {
         Failure::new(Kind::Usage, format!("--size {}: {why}", args.size)).hint("write --size 4GiB")
-    })?;
+    };
+    let size = parse_size(&args.size).map_err(|why| wrong_size(&why))?;
     // They become part of one argument of mmdebstrap, whose patterns (`?`, `~`) may stay.
     if let Some(odd) = args.include.iter().find(|name| name.is_empty() || name.starts_with('-')) {
         return Err(Failure::new(Kind::Usage, format!("--include: {odd:?} is no package's name")).into());
@@ -89,7 +90,8 @@ fn foundation(context: &Context, args: &Args) -> Result<(Foundation, u64)> {
     let usual = if arch == Arch::Arm64 { Firmware::Uefi } else { Firmware::Bios };
     let layout = Layout { filesystem: args.filesystem, firmware: args.firmware.unwrap_or(usual), arch };
     let foundation = Foundation { content: Content::Debian(debian), layout, variant: args.variant };
-    Ok((foundation, size.next_multiple_of(1 << 20)))
+    let size = size.checked_next_multiple_of(1 << 20).ok_or_else(|| wrong_size("too large a size"))?;
+    Ok((foundation, size))
 }
 
 fn new_image(foundation: &Foundation, args: &Args) -> Result<NewImage> {

@@ -66,7 +66,7 @@ fn a_recipe_that_may_not_be_read_is_refused() {
 fn command_lines_are_refused() {
     let bakery = Bakery::new();
     bakery.put("recipe.toml", HEAD);
-    let ours: [(&[&str], &[&str]); 8] = [
+    let ours: [(&[&str], &[&str]); 9] = [
         (&["bake"], &["bake RECIPE.toml", "--base"]),
         (&["bake", "a.toml", "b.toml"], &["one recipe"]),
         (&["bake", "--base", "x", "recipe.toml", "nginx"], &["one recipe"]),
@@ -75,6 +75,10 @@ fn command_lines_are_refused() {
         (&["bake", "recipe.toml", "--tag", "aws:x=1"], &["aws:"]),
         (&["bake", "recipe.toml", "--size", "huge"], &["--size huge"]),
         (&["bake", "--resume", "nonsense"], &["nonsense", "bake-"]),
+        (
+            &["local", "create-base", "debian-12", "--size", "18446744073709551615B"],
+            &["18446744073709551615B", "too large"],
+        ),
     ];
     for (arguments, words) in ours {
         eprintln!("{arguments:?}");
