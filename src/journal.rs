@@ -351,11 +351,17 @@ impl Journal {
     fn write(&self, state: &mut State, line: &Line) -> Result<()> {
         let mut bytes = serde_json::to_vec(line).context("encoding a journal line")?;
         bytes.push(b'\n');
-        state
-            .file
-            .write_all(&bytes)
-            .and_then(|()| state.file.sync_data())
-            .with_context(|| format!("writing to the journal {}", self.path.display()))
+        let file = &mut *state.file;
+        let before = file.metadata().map(|metadata| metadata.len());
+        let written = before.and_then(|before| {
+            file.write_all(&bytes).and_then(|()| file.sync_data()).inspect_err(|_| {
+                // What a full filesystem took of it would be in the way of the lines to come.
+                if let Err(error) = file.set_len(before) {
+                    tracing::warn!("taking half a line out of the journal: {error}");
+                }
+            })
+        });
+        written.with_context(|| format!("writing to the journal {}", self.path.display()))
     }
 }
 

@@ -104,3 +104,34 @@ fn a_journal_that_owns_nothing_is_removed_at_its_end() {
     journal.end().unwrap();
     assert!(!path.exists());
 }
+
+/// A filesystem that is full tears a line; what comes once there is room again must be read, and so must the rest.
+#[test]
+fn a_line_that_found_no_room_leaves_nothing_of_itself() {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let work = || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        // Room for two pages: the journal's first, and the one that something else takes.
+        mount(none, folder.path(), Some("tmpfs"), MsFlags::empty(), Some("size=8k")).unwrap();
+        let journal = begin(folder.path());
+        let other = folder.path().join("other");
+        std::fs::write(&other, "x").unwrap();
+        let mut numbers = 0;
+        while journal.intend(file(&format!("/{}", "a".repeat(300)))).is_ok() {
+            numbers += 1;
+        }
+        std::fs::remove_file(&other).unwrap();
+        let after = journal.intend(file("/after")).unwrap();
+        let record = read(&std::fs::read_to_string(journal.path()).unwrap()).unwrap();
+        assert_eq!((after, record.entries), (numbers, journal.entries()));
+        drop(journal);
+        umount2(folder.path(), MntFlags::MNT_DETACH).unwrap();
+    };
+    std::thread::scope(|scope| scope.spawn(work).join()).unwrap();
+}
