@@ -232,7 +232,13 @@ fn listen(
     loop {
         match receiver.recv_timeout(LOOK) {
             Ok((from, bytes)) => hear(from, &bytes),
-            Err(RecvTimeoutError::Disconnected) => return child.wait().context("waiting for a program"),
+            // It closed both, which is its end for most, but for some not yet.
+            Err(RecvTimeoutError::Disconnected) => {
+                if let Some(status) = child.try_wait().context("waiting for a program")? {
+                    return Ok(status);
+                }
+                std::thread::sleep(LOOK / 50);
+            }
             Err(RecvTimeoutError::Timeout) => match ended {
                 // A daemon that it left behind may hold the streams for ever.
                 Some((status, since)) if since.elapsed() > LOOK * 10 => return Ok(status),
@@ -382,6 +388,17 @@ mod tests {
         assert_eq!(crate::error::kind_of(&error), Kind::Step);
         assert!(format!("{error:#}").contains("took longer than 1 s"), "{error:#}");
         ends(shell_of_it);
+    }
+
+    #[test]
+    fn a_program_that_closed_its_streams_is_ended_in_time_too() {
+        let start = Instant::now();
+        let error = shell("exec >&- 2>&-; exec sleep 20")
+            .at_most(Some(Duration::from_millis(200)))
+            .run(&Stop::default(), &mut |_| {})
+            .unwrap_err();
+        assert_eq!(crate::error::kind_of(&error), Kind::Step, "{error:#}");
+        assert!(start.elapsed() < Duration::from_secs(15));
     }
 
     #[test]
