@@ -2,8 +2,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::release::sources_like_host;
@@ -11,6 +13,9 @@ use super::{Mounted, Release, folder_in};
 use crate::plan::Arch;
 use crate::program::Program;
 use crate::stop::Stop;
+
+/// How often a lock is asked for that another bake has.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Where apt in the root keeps packages.
 const ARCHIVES: &str = "/var/cache/apt/archives";
@@ -114,7 +119,7 @@ impl Debian {
             .with_context(|| format!("writing {}", apt_conf.display()))?;
 
         // Packages stay on the builder for the next foundation. apt would refuse a second user of the folder.
-        let (cache, _alone) = self.package_cache(tell)?;
+        let (cache, _alone) = self.package_cache(stop, tell)?;
         let archives = folder_in(root, ARCHIVES)?;
         let cached = Mounted::new(&archives, Some(&cache), "bind", None)?;
 
@@ -147,23 +152,29 @@ impl Debian {
     }
 
     /// The builder's folder of packages of this release, and the right to it.
-    fn package_cache(&self, tell: &mut dyn FnMut(&str)) -> Result<(PathBuf, Flock<File>)> {
+    fn package_cache(&self, stop: &Stop, tell: &mut dyn FnMut(&str)) -> Result<(PathBuf, Flock<File>)> {
         let folder = self.cache.join("foundations").join(self.release.suite);
         std::fs::create_dir_all(folder.join("partial"))
             .with_context(|| format!("making the cache {}", folder.display()))?;
         let path = self.cache.join("foundations").join(format!("{}.lock", self.release.suite));
         let open = || OpenOptions::new().append(true).create(true).open(&path);
-        let file = open().with_context(|| format!("opening {}", path.display()))?;
-        let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((file, _)) => {
+        let mut file = open().with_context(|| format!("opening {}", path.display()))?;
+        let mut waits = false;
+        loop {
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok((folder, lock)),
+                Err((file, Errno::EWOULDBLOCK)) => file,
+                Err((_, errno)) => {
+                    return Err(errno).with_context(|| format!("locking {}", path.display()));
+                }
+            };
+            if !std::mem::replace(&mut waits, true) {
                 tell("waiting for another foundation of this release");
-                Flock::lock(file, FlockArg::LockExclusive)
-                    .map_err(|(_, errno)| errno)
-                    .with_context(|| format!("locking {}", path.display()))?
             }
-        };
-        Ok((folder, lock))
+            // Asked again and again, for a lock that is waited for hears no request to stop.
+            stop.check()?;
+            std::thread::sleep(LOOK);
+        }
     }
 }
 
@@ -206,6 +217,29 @@ mod tests {
         let dump = "APT::Architecture \"amd64\";\nAcquire::http::Proxy \"http://p:3142\";\nDir \"/\";\n\
                     Acquire::Retries \"3\";\nDPkg::Pre-Invoke:: \"rm -rf /\";\n";
         assert_eq!(only_acquire(dump), "Acquire::http::Proxy \"http://p:3142\";\nAcquire::Retries \"3\";\n");
+    }
+
+    #[test]
+    fn a_cache_that_another_foundation_has_is_waited_for_until_stopping_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let debian = Debian {
+            release: Release::parse("debian-12").unwrap(),
+            include: Vec::new(),
+            sources: Sources::Default,
+            cache: folder.path().to_owned(),
+        };
+        let stop = Stop::default();
+        let held = debian.package_cache(&stop, &mut |_| {}).unwrap();
+        let error = debian.package_cache(&stop, &mut |_| stop.raise(libc::SIGTERM)).unwrap_err();
+        assert_eq!(crate::error::exit_status(&error), 143);
+        let mut told = 0;
+        let mut held = Some(held);
+        let mut tell = |_: &str| {
+            told += 1;
+            drop(held.take());
+        };
+        debian.package_cache(&Stop::default(), &mut tell).unwrap();
+        assert_eq!(told, 1);
     }
 
     #[test]
