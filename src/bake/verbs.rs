@@ -229,7 +229,8 @@ impl Kitchen<'_> {
         }
         journal
             .note(CAPTURED, &serde_json::to_string(&captured).context("encoding what registering needs")?)?;
-        captured.snapshot = self.cloud.capture(&captured.volume, closed.proof(), &spec, journal).await?;
+        captured.snapshot =
+            self.cloud.capture(&captured.volume, closed.proof(), &spec, journal, self.stop).await?;
         Ok(captured)
     }
 

@@ -141,6 +141,7 @@ pub trait Cloud: Send + Sync {
         closed: CleanlyClosed,
         spec: &SnapshotSpec,
         journal: &Journal,
+        stop: &Stop,
     ) -> Result<String>;
 
     /// Lets go of the disk for good (detach, delete); of one that is the user's, what the bake did with it is undone and

@@ -200,6 +200,7 @@ impl Cloud for Ec2 {
         _closed: CleanlyClosed,
         spec: &SnapshotSpec,
         journal: &Journal,
+        _stop: &Stop,
     ) -> Result<String> {
         self.snapshot(disk, spec, journal).await
     }

@@ -108,10 +108,11 @@ impl Cloud for Store {
         _closed: CleanlyClosed,
         _spec: &SnapshotSpec,
         journal: &Journal,
+        stop: &Stop,
     ) -> Result<String> {
         let from = match file_of(disk)? {
             own if self.own_file(own).is_ok() => own.to_owned(),
-            users => self.copied(users, journal).await?,
+            users => self.copied(users, journal, stop).await?,
         };
         let snapshot = ids::new("snap")?;
         let to = self.disk_file(&snapshot);

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use nix::fcntl::{Flock, FlockArg};
 
 use super::{Store, copy, ids, place};
 use crate::cloud::DiskHandle;
@@ -84,15 +85,20 @@ impl Store {
     }
 
     /// The content of the user's device, copied into a disk of the store.
-    pub(super) async fn copied(&self, from: &Path, journal: &Journal) -> Result<std::path::PathBuf> {
+    pub(super) async fn copied(
+        &self,
+        from: &Path,
+        journal: &Journal,
+        stop: &Stop,
+    ) -> Result<std::path::PathBuf> {
         let id = ids::new("disk")?;
         let path = self.disk_file(&id);
         let entry = journal.intend(Thing::StoreFile { path: path.clone() })?;
-        let (source, target) = (from.to_owned(), path.clone());
+        let (source, target, stop) = (from.to_owned(), path.clone(), stop.clone());
         self.clone()
             .blocking(move |store| {
                 let file = store.new_disk(&target)?;
-                copy_into(&source, &file)
+                copy_into(&source, &file, &stop)
             })
             .await
             .with_context(|| format!("copying {} into the store", from.display()))?;
@@ -101,25 +107,31 @@ impl Store {
     }
 }
 
-fn copy_into(source: &Path, target: &File) -> Result<()> {
+fn copy_into(source: &Path, target: &File, stop: &Stop) -> Result<()> {
     let from = File::open(source).with_context(|| format!("opening {}", source.display()))?;
+    // As whoever bakes it has it: another bake of it that begins now would be copied half.
+    let from = Flock::lock(from, FlockArg::LockSharedNonblock).map_err(|(_, errno)| {
+        Failure::new(Kind::Disk, format!("{} is in use by another process: {errno}", source.display()))
+            .hint("let one bake of it end before another begins")
+    })?;
     let metadata = from.metadata().with_context(|| format!("looking at {}", source.display()))?;
     if metadata.is_file() {
-        let copied = copy::copy(source, target, metadata.len(), &Stop::default())?;
+        let copied = copy::copy(source, target, metadata.len(), stop)?;
         tracing::debug!("{} was copied into the store: {copied:?}", source.display());
         return Ok(());
     }
     let size = sys::device_size(from.as_fd()).context("asking for its size")?;
     copy::check_room(target, size, source)?;
-    copy_but_zeroes(&from, target, size)?;
+    copy_but_zeroes(&from, target, size, stop)?;
     target.set_len(size).with_context(|| format!("growing the copy to {size} bytes"))
 }
 
 /// Copies what is not zero. A device tells no holes.
-fn copy_but_zeroes(from: &File, to: &File, size: u64) -> Result<()> {
+fn copy_but_zeroes(from: &File, to: &File, size: u64, stop: &Stop) -> Result<()> {
     let mut buffer = vec![0; CHUNK];
     let mut at = 0;
     while at < size {
+        stop.check()?;
         let count = match from.read_at(&mut buffer, at) {
             Ok(0) => anyhow::bail!("it ends at {at} of {size} bytes"),
             Ok(count) => count,
@@ -151,8 +163,28 @@ mod tests {
         from.write_all_at(b"begin", 0).unwrap();
         from.write_all_at(b"end", (9 << 20) - 3).unwrap();
         let to = File::create(&target).unwrap();
-        copy_but_zeroes(&File::open(&source).unwrap(), &to, 9 << 20).unwrap();
+        let copy = |stop: &Stop| copy_but_zeroes(&File::open(&source).unwrap(), &to, 9 << 20, stop);
+        copy(&Stop::default()).unwrap();
         assert_eq!(std::fs::read(&source).unwrap(), std::fs::read(&target).unwrap());
         assert!(to.metadata().unwrap().blocks() * 512 < 1 << 20);
+        let stop = Stop::default();
+        stop.raise(libc::SIGTERM);
+        assert_eq!(crate::error::exit_status(&copy(&stop).unwrap_err()), 143);
+    }
+
+    #[test]
+    fn what_another_bake_works_on_is_not_copied_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("disk.raw");
+        std::fs::write(&source, "content").unwrap();
+        let copy = |name: &str| {
+            let target = File::create(folder.path().join(name)).unwrap();
+            copy_into(&source, &target, &Stop::default())
+        };
+        let held = Flock::lock(File::open(&source).unwrap(), FlockArg::LockExclusiveNonblock);
+        assert!(copy("a").unwrap_err().to_string().contains("in use"));
+        drop(held);
+        copy("b").unwrap();
+        assert_eq!(std::fs::read(folder.path().join("b")).unwrap(), b"content");
     }
 }

@@ -85,8 +85,10 @@ async fn a_bake_goes_from_base_to_image_and_its_journal_owns_nothing_in_the_end(
     assert!(metadata.blocks() * 512 < SIZE / 4, "the copy is sparse: {} blocks", metadata.blocks());
     assert_eq!(metadata.mode() & 0o777, 0o600, "an image's content is its owner's alone");
 
-    let snapshot =
-        store.capture(&disk, CleanlyClosed::witnessed(), &snapshot_spec(), &journal).await.unwrap();
+    let snapshot = store
+        .capture(&disk, CleanlyClosed::witnessed(), &snapshot_spec(), &journal, &Stop::default())
+        .await
+        .unwrap();
     store.release_disk(&disk, &journal).await.unwrap();
     store.snapshot_complete(&snapshot, &stop, &|_| {}).await.unwrap();
     let id = store.register(&snapshot, &image_spec("web", 2 * SIZE), &base, &journal, &stop).await.unwrap();
@@ -109,7 +111,10 @@ async fn whatever_was_made_is_undone_from_the_journal_and_twice_is_no_error() {
     let (journal, stop) = (journal(folder.path(), "bake-1"), Stop::default());
     let base = base(&store).await;
     let first = store.make_disk(&disk_plan(SIZE), &base, &journal, &stop).await.unwrap();
-    store.capture(&first, CleanlyClosed::witnessed(), &snapshot_spec(), &journal).await.unwrap();
+    store
+        .capture(&first, CleanlyClosed::witnessed(), &snapshot_spec(), &journal, &Stop::default())
+        .await
+        .unwrap();
     store.make_disk(&disk_plan(SIZE), &base, &journal, &stop).await.unwrap();
     assert_eq!(disks(&store).len(), 3);
     for _ in 0..2 {
@@ -141,8 +146,10 @@ async fn a_name_that_another_bake_took_meanwhile_fails_the_second_and_leaves_the
     let (journal, stop) = (journal(folder.path(), "bake-1"), Stop::default());
     let base = base(&store).await;
     let disk = store.make_disk(&disk_plan(SIZE), &base, &journal, &stop).await.unwrap();
-    let snapshot =
-        store.capture(&disk, CleanlyClosed::witnessed(), &snapshot_spec(), &journal).await.unwrap();
+    let snapshot = store
+        .capture(&disk, CleanlyClosed::witnessed(), &snapshot_spec(), &journal, &Stop::default())
+        .await
+        .unwrap();
     let theirs = store.add(new_image("web"), fill).unwrap();
     let error =
         store.register(&snapshot, &image_spec("web", SIZE), &base, &journal, &stop).await.unwrap_err();

@@ -15,7 +15,11 @@ async fn a_lost_reply_makes_nothing_twice() {
     let journal = bench.journal("bake-1");
     let disk = bench.disk("bake-1", &journal).await.unwrap();
     let proof = closed(&disk, bench.folder.path()).await;
-    let snapshot = bench.cloud.capture(&disk, proof, &snapshot_spec("bake-1"), &journal).await.unwrap();
+    let snapshot = bench
+        .cloud
+        .capture(&disk, proof, &snapshot_spec("bake-1"), &journal, &Stop::default())
+        .await
+        .unwrap();
     assert_eq!(bench.left(), (1, 1, 0));
     bench.cloud.release_disk(&disk, &journal).await.unwrap();
     bench.cloud.snapshot_complete(&snapshot, &bench.stop, &|_: &str| {}).await.unwrap();
@@ -38,7 +42,7 @@ async fn a_call_that_never_arrived_is_made_again() {
     let journal = bench.journal("bake-1");
     let disk = bench.disk("bake-1", &journal).await.unwrap();
     let proof = closed(&disk, bench.folder.path()).await;
-    bench.cloud.capture(&disk, proof, &snapshot_spec("bake-1"), &journal).await.unwrap();
+    bench.cloud.capture(&disk, proof, &snapshot_spec("bake-1"), &journal, &Stop::default()).await.unwrap();
     assert_eq!(bench.left(), (1, 1, 0));
     bench.unwind(&journal).await;
     assert_eq!(bench.left(), (0, 0, 0));
@@ -79,7 +83,11 @@ async fn what_was_just_made_may_be_unknown_for_a_while() {
     let journal = bench.journal("bake-1");
     let disk = bench.disk("bake-1", &journal).await.unwrap();
     let proof = closed(&disk, bench.folder.path()).await;
-    let snapshot = bench.cloud.capture(&disk, proof, &snapshot_spec("bake-1"), &journal).await.unwrap();
+    let snapshot = bench
+        .cloud
+        .capture(&disk, proof, &snapshot_spec("bake-1"), &journal, &Stop::default())
+        .await
+        .unwrap();
     bench.cloud.release_disk(&disk, &journal).await.unwrap();
     bench.cloud.snapshot_complete(&snapshot, &bench.stop, &|_: &str| {}).await.unwrap();
     bench.register(&snapshot, &image_spec("bake-1", "web-1"), &journal).await.unwrap();
@@ -108,7 +116,11 @@ async fn a_thing_without_an_id_is_found_by_its_token_its_tags_or_its_name() {
     let journal = bench.journal("bake-1");
     let disk = bench.disk("bake-1", &journal).await.unwrap();
     let proof = closed(&disk, bench.folder.path()).await;
-    let snapshot = bench.cloud.capture(&disk, proof, &snapshot_spec("bake-1"), &journal).await.unwrap();
+    let snapshot = bench
+        .cloud
+        .capture(&disk, proof, &snapshot_spec("bake-1"), &journal, &Stop::default())
+        .await
+        .unwrap();
     bench.cloud.snapshot_complete(&snapshot, &bench.stop, &|_: &str| {}).await.unwrap();
     bench.register(&snapshot, &image_spec("bake-1", "web-1"), &journal).await.unwrap();
     let image =
@@ -155,7 +167,11 @@ async fn a_snapshot_or_an_image_that_fails_is_a_failed_capture() {
         let journal = bench.journal(action);
         let disk = bench.disk(action, &journal).await.unwrap();
         let proof = closed(&disk, bench.folder.path()).await;
-        let snapshot = bench.cloud.capture(&disk, proof, &snapshot_spec(action), &journal).await.unwrap();
+        let snapshot = bench
+            .cloud
+            .capture(&disk, proof, &snapshot_spec(action), &journal, &Stop::default())
+            .await
+            .unwrap();
         let complete = bench.cloud.snapshot_complete(&snapshot, &bench.stop, &|_: &str| {}).await;
         let error = match complete {
             Err(error) => error,

@@ -26,7 +26,8 @@ async fn from_base_to_image_and_back() {
 
     bench.standin.latencies(json!({"snapshot": 0.8}));
     let proof = closed(&disk, bench.folder.path()).await;
-    let snapshot = cloud.capture(&disk, proof, &snapshot_spec("bake-1"), &journal).await.unwrap();
+    let snapshot =
+        cloud.capture(&disk, proof, &snapshot_spec("bake-1"), &journal, &Stop::default()).await.unwrap();
     let told = std::sync::Mutex::new(Vec::new());
     let progress = |text: &str| told.lock().unwrap().push(text.to_owned());
     let (released, complete) = tokio::join!(
@@ -125,7 +126,11 @@ async fn everything_is_inherited() {
     let journal = bench.journal("bake-1");
     let disk = bench.disk("bake-1", &journal).await.unwrap();
     let proof = closed(&disk, bench.folder.path()).await;
-    let snapshot = bench.cloud.capture(&disk, proof, &snapshot_spec("bake-1"), &journal).await.unwrap();
+    let snapshot = bench
+        .cloud
+        .capture(&disk, proof, &snapshot_spec("bake-1"), &journal, &Stop::default())
+        .await
+        .unwrap();
     bench.cloud.release_disk(&disk, &journal).await.unwrap();
     bench.cloud.snapshot_complete(&snapshot, &bench.stop, &|_: &str| {}).await.unwrap();
     let mut spec = image_spec("bake-1", "web-1");
@@ -202,7 +207,7 @@ async fn orphans_are_found_by_tag_and_undone() {
     let base = bench.base().await;
     let disk = bench.cloud.make_disk(&plan, &base, &journal, &bench.stop).await.unwrap();
     let proof = closed(&disk, bench.folder.path()).await;
-    bench.cloud.capture(&disk, proof, &snapshot_spec("bake-1"), &journal).await.unwrap();
+    bench.cloud.capture(&disk, proof, &snapshot_spec("bake-1"), &journal, &Stop::default()).await.unwrap();
     let here = bench.cloud.orphans(false).await.unwrap();
     assert_eq!(here.len(), 1, "the snapshot has no tag of this builder");
     assert_eq!(here[0].id, disk.id);
