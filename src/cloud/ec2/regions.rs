@@ -43,14 +43,26 @@ impl Regions {
             ssm: client!(aws_sdk_ssm, &config, self.calls),
             autoscaling: client!(aws_sdk_autoscaling, &config, self.calls),
             // A store that only speaks S3 seldom has a name for each bucket.
-            s3: client!(aws_sdk_s3, &config, self.calls, force_path_style(has_own_endpoint())),
+            s3: client!(aws_sdk_s3, &config, self.calls, force_path_style(has_own_endpoint(&config))),
             region: region.to_owned(),
         }
     }
 }
 
 /// Whether S3 is asked somewhere else than at AWS.
-fn has_own_endpoint() -> bool {
+fn has_own_endpoint(config: &SdkConfig) -> bool {
     let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    set("AWS_ENDPOINT_URL_S3") || set("AWS_ENDPOINT_URL")
+    // The configuration knows those that a profile or the settings name.
+    config.endpoint_url().is_some() || set("AWS_ENDPOINT_URL_S3") || set("AWS_ENDPOINT_URL")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_of_the_settings_is_ones_own() {
+        let config = SdkConfig::builder().endpoint_url("http://store.example").build();
+        assert!(has_own_endpoint(&config));
+    }
 }
