@@ -1,6 +1,7 @@
 //! Settings: flags, then `BAKEHOUSE_*`, then the recipe, then `~/.config/bakehouse/config.toml`, then
 //! `/etc/bakehouse/config.toml`, then defaults. AWS settings come by the SDK's own standard chain.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -157,12 +158,17 @@ pub struct Settings {
     pub aws: Aws,
 }
 
+/// Where a user's settings are; a path that is not absolute is none, as the XDG base directories have it.
+fn config_home(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    let absolute = |path: &PathBuf| path.is_absolute();
+    let of_home = || home.map(|home| PathBuf::from(home).join(".config")).filter(absolute);
+    xdg.map(PathBuf::from).filter(absolute).or_else(of_home)
+}
+
 impl Settings {
     /// Flags and environment (clap has both) over the user's file, over the host's, over the defaults.
     pub fn load(common: &Common) -> Result<Self> {
-        let home = std::env::var_os("XDG_CONFIG_HOME")
-            .map(PathBuf::from)
-            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")));
+        let home = config_home(std::env::var_os("XDG_CONFIG_HOME"), std::env::var_os("HOME"));
         let user = home.map_or(Ok(ConfigFile::default()), |home| {
             ConfigFile::load(&home.join("bakehouse/config.toml"))
         })?;
@@ -259,6 +265,15 @@ mod tests {
         assert_eq!(settings.base_max_age, Some(90 * 86_400));
         let wrong = ConfigFile::parse("base-max-age = 'long'", Path::new("h")).unwrap();
         assert_eq!(crate::error::kind_of(&Settings::settle(&flags, wrong).unwrap_err()), Kind::Recipe);
+    }
+
+    #[test]
+    fn settings_are_read_from_no_relative_folder() {
+        let home = |xdg: &str, home: &str| config_home(Some(xdg.into()), Some(home.into()));
+        assert_eq!(home("/x", "/h").as_deref(), Some(Path::new("/x")));
+        assert_eq!(home("", "/h").as_deref(), Some(Path::new("/h/.config")));
+        assert_eq!(home("x", "/h").as_deref(), Some(Path::new("/h/.config")));
+        assert_eq!(home("", ""), None);
     }
 
     #[test]
