@@ -23,6 +23,7 @@ mod files;
 mod guard;
 mod host;
 mod masterless;
+mod modules;
 mod own;
 mod repositories;
 mod system;
@@ -122,6 +123,22 @@ impl Kitchen {
 
     fn read(&self, path: &str) -> String {
         std::fs::read_to_string(self.root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// The version of a package of `build_rpm` in the root; empty where it is not there.
+    fn installed(&self, name: &str) -> String {
+        let path = format!("usr/share/{name}/version");
+        if self.exists(&path) { self.read(&path).trim().to_owned() } else { String::new() }
+    }
+
+    /// The keys that rpm in the root takes packages by.
+    fn keys(&self) -> Vec<String> {
+        let script = "#!/bin/sh\nrpm -qa 'gpg-pubkey*' | sort >/srv/keys\n";
+        let path = self.recipe().join("keys");
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        self.bake("[[step]]\nuse = \"script\"\nscript = \"keys\"\n").unwrap();
+        self.read("srv/keys").lines().map(str::to_owned).collect()
     }
 
     fn exists(&self, path: &str) -> bool {

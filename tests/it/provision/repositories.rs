@@ -1,11 +1,10 @@
 //! Repositories that a step brings along, with their keys: apt's and dnf's.
 
 use super::{Kitchen, runs_here};
-use crate::support::bases::build_rpm;
 use crate::support::debian_roots::{debian, rpm};
-use crate::support::host::{has, run};
+use crate::support::host::has;
 use crate::support::packages::Deb;
-use crate::support::repository::{self, Key};
+use crate::support::repository::{self, Advisory, Key};
 use crate::support::web::Web;
 
 fn deb(name: &'static str, version: &'static str) -> Deb<'static> {
@@ -185,14 +184,6 @@ fn apt_upgrades_for_security_alone_and_bakes_as_of_a_date() {
     assert!(format!("{error:#}").contains("20261101T000000Z"), "{error:#}");
 }
 
-const ADVISORY: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
-<updates><update from="test@example.org" status="final" type="security" version="1">
-<id>TEST-1</id><title>lib</title><issued date="2026-01-01 00:00:00"/><severity>Important</severity><description>x</description>
-<pkglist><collection short="t"><name>t</name>
-<package name="lib" version="2.0" release="1" epoch="0" arch="noarch"><filename>lib-2.0-1.noarch.rpm</filename></package>
-</collection></pkglist></update></updates>
-"#;
-
 const GROUPS: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <comps><group><id>tools</id><name>Tools</name><default>false</default><uservisible>true</uservisible>
 <packagelist><packagereq type="mandatory">grouped</packagereq></packagelist></group></comps>
@@ -221,15 +212,10 @@ fn dnf_takes_signed_repositories_groups_and_security_updates() {
         ),
         (&passing, &[("build-only", "1")]),
     ] {
-        std::fs::create_dir_all(folder).unwrap();
-        for (name, version) in packages {
-            key.sign_rpm(&build_rpm(folder, name, version, "1", ""));
-        }
-        std::fs::write(folder.join("comps.xml"), GROUPS).unwrap();
-        std::fs::write(folder.join("updateinfo.xml"), ADVISORY).unwrap();
-        let name = folder.to_str().unwrap();
-        run("createrepo_c", &["--quiet", "-g", "comps.xml", name]);
-        run("modifyrepo_c", &[&format!("{name}/updateinfo.xml"), &format!("{name}/repodata")]);
+        repository::rpms(folder, &key, packages);
+        repository::describe(folder, "group", GROUPS);
+        let advisory = Advisory { kind: "security", name: "lib", version: "2.0", more: "", message: "" };
+        repository::describe(folder, "updateinfo", &Advisory::list(&[advisory]));
     }
     let web = Web::of(served.parent().unwrap());
     let address = web.address.to_string();
@@ -239,10 +225,7 @@ fn dnf_takes_signed_repositories_groups_and_security_updates() {
         format!("{{ name = \"{name}\", baseurl = [\"http://{address}/{path}\"], key = \"{key}\"{more} }}")
     };
     let step = |more: &str| format!("[[step]]\nuse = \"dnf\"\n{more}\n");
-    let installed = |name: &str| {
-        let path = format!("usr/share/{name}/version");
-        if kitchen.exists(&path) { kitchen.read(&path).trim().to_owned() } else { String::new() }
-    };
+    let installed = |name: &str| kitchen.installed(name);
 
     let wrong = repository("wrong", "9", "other.asc", ", keep = false");
     kitchen

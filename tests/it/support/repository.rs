@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::bases::build_rpm;
 use super::host::run;
 use super::packages::Deb;
 
@@ -30,6 +31,18 @@ impl Key {
         run("gpg", &[&common, arguments].concat());
     }
 
+    /// Signs what the repository of rpm packages at `folder` tells of itself.
+    pub fn sign_metadata(&self, folder: &Path) {
+        let file = folder.join("repodata/repomd.xml");
+        self.gpg(&[
+            "--armor",
+            "--detach-sign",
+            "--output",
+            &format!("{}.asc", file.display()),
+            file.to_str().unwrap(),
+        ]);
+    }
+
     /// Signs an rpm package in its place.
     pub fn sign_rpm(&self, package: &Path) {
         let home = format!("_gpg_path {}", self.home.path().display());
@@ -55,6 +68,55 @@ impl Drop for Key {
         let end =
             Command::new("gpgconf").arg("--homedir").arg(self.home.path()).args(["--kill", "all"]).status();
         drop(end);
+    }
+}
+
+/// A repository of rpm packages at `folder`, each with a name and a version and signed: what a `baseurl` names.
+pub fn rpms(folder: &Path, key: &Key, packages: &[(&str, &str)]) {
+    std::fs::create_dir_all(folder).unwrap();
+    for (name, version) in packages {
+        key.sign_rpm(&build_rpm(folder, name, version, "1", ""));
+    }
+    run("createrepo_c", &["--quiet", folder.to_str().unwrap()]);
+}
+
+/// Puts metadata of a kind (`updateinfo`, `modules`, `group`) to that which the repository at `folder` has.
+pub fn describe(folder: &Path, kind: &str, text: &str) {
+    let work = tempfile::tempdir().unwrap();
+    let file = work.path().join(kind);
+    std::fs::write(&file, text).unwrap();
+    let repodata = folder.join("repodata");
+    let kind = format!("--mdtype={kind}");
+    run("modifyrepo_c", &[&kind, file.to_str().unwrap(), repodata.to_str().unwrap()]);
+}
+
+/// An advisory on one package.
+pub struct Advisory<'a> {
+    /// `security`, `recommended`.
+    pub kind: &'a str,
+    pub name: &'a str,
+    pub version: &'a str,
+    /// Further elements of the package: `<reboot_suggested>True</reboot_suggested>`.
+    pub more: &'a str,
+    /// What is to be read before it is installed.
+    pub message: &'a str,
+}
+
+impl Advisory<'_> {
+    /// A list of them, as repositories have it.
+    pub fn list(advisories: &[Self]) -> String {
+        let advisory = |Advisory { kind, name, version, more, message }: &Self| {
+            format!(
+                "<update from=\"test@example.org\" status=\"final\" type=\"{kind}\" version=\"1\"><id>TEST-{name}</id>\
+                 <title>{name}</title><issued date=\"2026-01-01 00:00:00\"/><severity>Important</severity>\
+                 <description>x</description><message>{message}</message>\
+                 <pkglist><collection short=\"t\"><name>t</name>\
+                 <package name=\"{name}\" version=\"{version}\" release=\"1\" epoch=\"0\" arch=\"noarch\">\
+                 <filename>{name}-{version}-1.noarch.rpm</filename>{more}</package></collection></pkglist></update>"
+            )
+        };
+        let advisories: String = advisories.iter().map(advisory).collect();
+        format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<updates>{advisories}</updates>\n")
     }
 }
 
