@@ -19,16 +19,26 @@ put() {
 
 keys() { rpm -q gpg-pubkey 2>/dev/null | grep '^gpg-pubkey-' | sort || true; }
 
-# Removes what was for this step alone: files, and the keys that were not there before.
+# Removes what was for this step alone: files, what zypper noted of them, and the keys that were not there before.
 remove_passing() {
     if [ -e "$passing.keys" ]; then
         for key in $(keys); do
-            grep -qxF "$key" "$passing.keys" || rpm -e --allmatches "$key"
+            grep -qxF "$key" "$passing.keys" && continue
+            rpm -e --allmatches "$key"
+            rm -f "/var/cache/zypp/pubkeys/$key.key"
         done
         rm -f "$passing.keys"
     fi
     [ -e "$passing" ] || return 0
-    while IFS= read -r file; do rm -f "$file"; done <"$passing"
+    while IFS= read -r file; do
+        rm -f "$file"
+        case $file in
+        /etc/zypp/repos.d/*)
+            name=${file##*/} name=${name%.repo}
+            rm -rf "/var/cache/zypp/raw/$name" "/var/cache/zypp/solv/$name"
+            ;;
+        esac
+    done <"$passing"
     rm -f "$passing"
 }
 
@@ -47,7 +57,10 @@ repository() {
         fail "repository $name has no key: give key (a file or a URL) or key_text, or say gpgcheck = false"
     fi
     case $manager in
-    zypper) folder=/etc/zypp/repos.d ;;
+    zypper)
+        folder=/etc/zypp/repos.d
+        if [ -e "$1/exclude" ]; then fail "zypper does not know a repository's exclude: it needs dnf or yum"; fi
+        ;;
     *) folder=/etc/yum.repos.d ;;
     esac
     digit() { if [ "$(value "$1")" = true ]; then echo 1; else echo 0; fi; }
@@ -66,6 +79,12 @@ repository() {
         if [ -n "$signed" ]; then printf 'gpgkey=file://%s\n' "$signed"; fi
         if [ -e "$1/priority" ]; then printf 'priority=%s\n' "$(value "$1/priority")"; fi
         if [ -e "$1/exclude" ]; then printf 'exclude=%s\n' "$(words "$1/exclude")"; fi
+        if [ "$manager" = zypper ]; then
+            # Otherwise zypper takes a package without a signature where the metadata has a good one.
+            printf 'pkg_gpgcheck=%s\n' "$(digit "$1/gpgcheck")"
+            # Otherwise what was once read of the repository is never read again.
+            printf 'autorefresh=1\n'
+        fi
     } | put "$folder/$name.repo" "$keep"
 }
 

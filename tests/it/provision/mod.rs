@@ -28,6 +28,7 @@ mod own;
 mod repositories;
 mod system;
 mod zypper;
+mod zypper_repositories;
 
 /// What every test of this subject needs.
 fn runs_here() -> bool {

@@ -8,7 +8,7 @@ use crate::support::debian_roots;
 use crate::support::host::{has, run};
 
 /// A root with zypper whose one repository is in the root itself.
-fn kitchen() -> Option<Kitchen> {
+pub(super) fn kitchen() -> Option<Kitchen> {
     if !runs_here() || !has(&["rpmbuild", "createrepo_c"]) {
         return None;
     }
