@@ -295,6 +295,41 @@ fn answers_reach_debconf_and_one_that_is_none_is_told() {
     assert!(kitchen.read("var/cache/debconf/config.dat").contains("Value: dark blue"));
 }
 
+/// What a suite of security updates has newer than the image, however new other suites are.
+#[test]
+fn an_upgrade_for_security_takes_what_security_suites_have_and_nothing_else() {
+    let old = ["both", "ahead", "held", "later", "own"].map(|name| deb(name, "1.0"));
+    let Some((kitchen, key)) = kitchen(&old) else { return };
+    let root = kitchen.root().to_owned();
+    let suite =
+        |name: &str, packages: &[Deb]| repository::debian(&root.join("srv").join(name), &key, name, packages);
+    good(&kitchen, "install = [\"both\", \"ahead\", \"held\", \"later\", \"own\"]\nhold = [\"held\"]");
+    suite("stable-updates", &[deb("both", "1.2"), deb("later", "1.1"), deb("new", "2.0")]);
+    suite(
+        "stable-security",
+        &[deb("both", "1.1"), deb("ahead", "0.9"), deb("held", "1.1"), deb("new", "1.0")],
+    );
+    let source = |name: &str| format!("deb [signed-by=/usr/share/keyrings/test.asc] file:/srv/{name} ./\n");
+    let own = kitchen.read("etc/apt/sources.list");
+    put(&kitchen, "etc/apt/sources.list", &(own.clone() + &source("stable-updates")));
+    let all = ["both", "ahead", "held", "later", "own"];
+    let before = names(&kitchen, "etc/apt/preferences.d");
+    good(&kitchen, "upgrade = \"security\"");
+    assert_eq!(versions(&kitchen, &all), ["1.0"; 5], "{}", kitchen.log());
+    assert!(kitchen.log().contains("no security updates"), "{}", kitchen.log());
+
+    put(&kitchen, "etc/apt/sources.list", &(own + &source("stable-updates") + &source("stable-security")));
+    // What the step installs is not asked where it comes from.
+    good(&kitchen, "upgrade = \"security\"\ninstall = [\"new\"]");
+    assert_eq!(versions(&kitchen, &all), ["1.1", "1.0", "1.0", "1.0", "1.0"], "{}", kitchen.log());
+    assert_eq!(version(&kitchen, "new"), "2.0", "{}", kitchen.log());
+    assert_eq!(names(&kitchen, "etc/apt/preferences.d"), before);
+
+    fs::remove_file(root.join("srv/stable-security/Packages")).unwrap();
+    fails(&kitchen, "upgrade = \"security\"", "stable-security", "a package source");
+    assert_eq!(names(&kitchen, "etc/apt/preferences.d"), before);
+}
+
 /// The lists of a date are that step's alone: what follows has the image's own, and the image has no others.
 #[test]
 fn a_date_holds_for_its_step_and_what_cannot_be_had_of_it_is_told() {
