@@ -48,9 +48,11 @@ struct Broom {
 }
 
 impl Broom {
-    /// `downloads/DIGEST/NAME`: each was looked at when a bake began that names it.
+    /// `downloads/DIGEST/NAME`: each was looked at when a bake began that names it. What lies beside these folders is of
+    /// bakes that were killed while they fetched it.
     fn downloads(&mut self, home: &Path, now: SystemTime) -> Result<()> {
         let before = self.before.min(now.checked_sub(LOOKED_AT).unwrap_or(UNIX_EPOCH));
+        self.files(home, before)?;
         for folder in folders(home) {
             self.files(&folder, before)?;
             if self.act {
@@ -149,6 +151,7 @@ mod tests {
         let old = [
             put(caches, "apt/files/abc", "one"),
             put(caches, "downloads/def/x.deb", "two"),
+            put(caches, "downloads/.download-1", "half"),
             put(caches, "foundations/bookworm/a.deb", "three"),
         ];
         put(caches, "foundations/bookworm.lock", "");
@@ -162,7 +165,7 @@ mod tests {
         assert!(old.iter().all(|path| path.exists()));
         let later = today + MONTH + MONTH;
         let shown = shrink(caches, MONTH, later, false).unwrap();
-        assert_eq!(shown.files, 3);
+        assert_eq!(shown.files, 4);
         assert!(old.iter().all(|path| path.exists()) && name.is_symlink(), "shown, not done");
         assert_eq!(shrink(caches, MONTH, later, true).unwrap(), shown);
         assert!(!old.iter().any(|path| path.exists()) && !name.is_symlink());
