@@ -7,7 +7,7 @@ use crate::cloud::{Cloud, ImageSpec};
 use crate::error::{Kind, kind_of};
 use crate::journal::{Journal, Standing, Thing};
 use crate::plan::{BaseFacts, Late, NamePlan, Plan, name_taken, protected, renamed, suffixed};
-use crate::recipe::Collision;
+use crate::recipe::{Collision, CopySpec};
 
 /// The most numbers that are tried behind a name.
 const MOST: u32 = 1000;
@@ -21,30 +21,41 @@ pub struct Called {
     pub replaces: Option<String>,
 }
 
-/// The name for an image that should have this one.
+/// The name for an image that should have this one. A number is free in all Regions that a copy goes to as well:
+/// copies have the name too.
 ///
 /// # Errors
 /// [`crate::error::Kind::Name`] where it is taken and nothing is said of that, or the image that has it cannot go.
-pub async fn called(cloud: &dyn Cloud, collision: Collision, name: &str) -> Result<Called> {
+pub async fn called(
+    cloud: &dyn Cloud,
+    collision: Collision,
+    name: &str,
+    copies: &[CopySpec],
+) -> Result<Called> {
     let free = |name: String| Called { name, replaces: None };
-    let Some(taken) = cloud.image_named(name).await? else { return Ok(free(name.to_owned())) };
+    let copies = if collision == Collision::Suffix { copies } else { &[] };
+    let taken = async |name: &str| match cloud.image_named(name).await? {
+        Some(taken) => Ok::<_, anyhow::Error>(Some(taken)),
+        None => cloud.named_elsewhere(copies, name).await,
+    };
+    let Some(taken_by) = taken(name).await? else { return Ok(free(name.to_owned())) };
     match collision {
-        Collision::Fail => Err(name_taken(name, &taken).into()),
+        Collision::Fail => Err(name_taken(name, &taken_by).into()),
         Collision::Replace { .. } => {
-            let old = cloud.shelf(None).await?.image(&taken).await?;
+            let old = cloud.shelf(None).await?.image(&taken_by).await?;
             match old.and_then(|old| old.protection) {
-                Some(how) => Err(protected(name, &taken, &how).into()),
-                None => Ok(Called { name: name.to_owned(), replaces: Some(taken) }),
+                Some(how) => Err(protected(name, &taken_by, &how).into()),
+                None => Ok(Called { name: name.to_owned(), replaces: Some(taken_by) }),
             }
         }
         Collision::Suffix => {
             for number in 2..=MOST {
                 let numbered = suffixed(name, number)?;
-                if cloud.image_named(&numbered).await?.is_none() {
+                if taken(&numbered).await?.is_none() {
                     return Ok(free(numbered));
                 }
             }
-            Err(name_taken(name, &taken).into())
+            Err(name_taken(name, &taken_by).into())
         }
     }
 }
@@ -56,7 +67,12 @@ pub async fn called(cloud: &dyn Cloud, collision: Collision, name: &str) -> Resu
 pub async fn settle_name(cloud: &dyn Cloud, plan: &mut Plan) -> Result<()> {
     let NamePlan::Settled(name) = &plan.image.name else { return Ok(()) };
     let name = name.clone();
-    let called = called(cloud, plan.image.collision, &name).await?;
+    if let (Some(publish), Collision::Suffix) = (&plan.publish, plan.image.collision) {
+        // Whether they are Regions at all is told first.
+        cloud.check_publishing(&publish.targets, None).await?;
+    }
+    let copies = plan.publish.as_ref().map(|publish| publish.targets.copies.as_slice()).unwrap_or_default();
+    let called = called(cloud, plan.image.collision, &name, copies).await?;
     if called.name != name {
         plan.notes.push(format!("the name {name} is taken: the image is called {}", called.name));
         plan.rename(&name, called.name);
@@ -87,8 +103,10 @@ pub(super) fn replaced(journal: &Journal) -> Option<String> {
 
 impl Kitchen<'_> {
     /// Settles a name that the package manager had to say first.
-    pub(super) async fn called_late(&self, late: Late, collision: Collision) -> Result<Late> {
-        let called = called(self.cloud, collision, &late.name).await?;
+    pub(super) async fn called_late(&self, late: Late, plan: &Plan) -> Result<Late> {
+        let copies =
+            plan.publish.as_ref().map(|publish| publish.targets.copies.as_slice()).unwrap_or_default();
+        let called = called(self.cloud, plan.image.collision, &late.name, copies).await?;
         if let Some(old) = called.replaces {
             self.reporter.warn(&format!("{old} has the name {}: the new image takes its place", late.name));
         }
@@ -116,7 +134,8 @@ impl Kitchen<'_> {
             if spec.collision != Collision::Suffix || kind_of(&error) != Kind::Name {
                 return Err(error);
             }
-            let called = called(self.cloud, spec.collision, &plain).await?;
+            // Not looked for elsewhere: this is about who was faster here.
+            let called = called(self.cloud, spec.collision, &plain, &[]).await?;
             if called.name == spec.name {
                 return Err(error);
             }

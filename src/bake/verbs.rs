@@ -192,7 +192,7 @@ impl Kitchen<'_> {
         self.stop.check()?;
         let mut late = Late::of(plan, contents.main.as_ref())?;
         if matches!(plan.image.name, NamePlan::AfterInstall(_)) {
-            late = self.called_late(late, plan.image.collision).await?;
+            late = self.called_late(late, plan).await?;
         }
         let publishing = match &plan.publish {
             Some(publish) => {

@@ -15,7 +15,7 @@ use crate::bake::incomplete;
 use crate::cloud::publish::{How, Publishable, Published};
 use crate::error::{Failure, Kind};
 use crate::plan::{PACKAGE_TAG, Publishing, package_of_tag, package_words};
-use crate::recipe::Recipe;
+use crate::recipe::{Collision, Recipe};
 
 /// What is published, and how.
 #[derive(Debug, Clone, clap::Args)]
@@ -29,6 +29,12 @@ pub struct Args {
     /// Its variables and environment
     #[command(flatten)]
     pub flags: RecipeFlags,
+    /// Take the place of images that have the copies' name in their Regions, as on_collision = "replace" does
+    #[arg(long)]
+    pub replace: bool,
+    /// The same, and delete their snapshots
+    #[arg(long)]
+    pub force: bool,
     /// Show what would be changed and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -49,7 +55,10 @@ struct Told<'a> {
 /// [`Kind::Recipe`] where the recipe is not good or publishes nothing; those of the cloud. What is missing in the end
 /// is told with the status of [`Kind::Publish`].
 pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
-    let recipe = args.flags.read(&args.recipe, &context.settings.cache.join("downloads"))?.recipe;
+    let mut recipe = args.flags.read(&args.recipe, &context.settings.cache.join("downloads"))?.recipe;
+    if args.replace || args.force {
+        recipe.image.said_collision = Some(Collision::Replace { delete_snapshots: args.force });
+    }
     let Some(spec) = &recipe.publish else {
         let message = format!("{} has no [publish]", args.recipe.display());
         return Err(Failure::new(Kind::Recipe, message).hint("say there where the image is to go").into());
@@ -64,7 +73,10 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
             }
             return Ok(ExitCode::SUCCESS);
         };
-        let publishing = Publishing::of(spec, &again(&args.recipe, &recipe), &|word| value(word, &image))?;
+        let publishing =
+            Publishing::of(spec, recipe.image.collision(), &again(&args.recipe, &recipe), &|word| {
+                value(word, &image)
+            })?;
         context.stop.race(cloud.check_publishing(&publishing.targets, None)).await?;
         context.reporter.phase("publish", &format!("{} ({})", image.id, image.name));
         let heard = |text: &str| context.reporter.note(text);
@@ -117,6 +129,10 @@ pub fn again(path: &Path, recipe: &Recipe) -> String {
         if !variable.from.starts_with('[') {
             words.extend(["--var".to_owned(), quoted(&format!("{name}={}", variable.value))]);
         }
+    }
+    // It may be a flag's word.
+    if let (Collision::Replace { delete_snapshots }, Some(_)) = (recipe.image.collision(), &recipe.publish) {
+        words.push(if delete_snapshots { "--force" } else { "--replace" }.to_owned());
     }
     words.join(" ")
 }

@@ -11,7 +11,7 @@ use crate::journal::{Journal, Thing};
 use crate::plan::{
     Arch, BakeId, BaseFacts, CleanlyClosed, DeviceFacts, DiskPlan, Locator, Place, Publishing, Shape,
 };
-use crate::recipe::{BaseSelector, Collision, Targets};
+use crate::recipe::{BaseSelector, Collision, CopySpec, Targets};
 use crate::stop::Stop;
 
 mod binfmt;
@@ -190,6 +190,11 @@ pub trait Cloud: Send + Sync {
     /// Looks whether an image of that name could be published so: its Regions are there, and the name is free in them.
     async fn check_publishing(&self, _targets: &Targets, _name: Option<&str>) -> Result<()> {
         Ok(())
+    }
+
+    /// The image that has a name in a Region that a copy goes to, with the Region, where one has.
+    async fn named_elsewhere(&self, _copies: &[CopySpec], _name: &str) -> Result<Option<String>> {
+        Ok(None)
     }
 
     /// An image of this account by its id or name, as publishing needs it; none where nothing is published at all.

@@ -97,7 +97,7 @@ pub fn make(recipe: &Recipe, settled: Settled, facts: Facts<'_>) -> Result<Plan,
     let (description, open_description) = provenance(own, &name, &base);
 
     let publish = match &recipe.publish {
-        Some(spec) => Some(PublishPlan::of(spec, again, settle)?),
+        Some(spec) => Some(PublishPlan::of(spec, recipe.image.collision(), again, settle)?),
         None => None,
     };
     // What comes later: what the main package is, and what a copy is a copy of.

@@ -9,7 +9,7 @@ use super::{MainPackage, NamePlan};
 use crate::error::{Failure, Kind};
 use crate::recipe::template::{Template, Unfilled};
 use crate::recipe::units::show_duration;
-use crate::recipe::{CopySpec, Protection, PublishSpec, Share, Targets};
+use crate::recipe::{Collision, CopySpec, Protection, PublishSpec, Share, Targets};
 use crate::recipe::{allowed_in_parameter, judge_parameter};
 
 /// The tag that says an image's main package: name, version and release with a space between.
@@ -41,6 +41,7 @@ impl PublishPlan {
     /// From a recipe; `fill` fills in a template and says whether it is one still.
     pub(super) fn of(
         spec: &PublishSpec,
+        collision: Collision,
         again: &str,
         fill: impl Fn(&str, &str) -> Result<(String, bool), Failure>,
     ) -> Result<Self, Failure> {
@@ -52,7 +53,8 @@ impl PublishPlan {
             judged(name).map(NamePlan::Settled)
         });
         let parameters = parameters.collect::<Result<_, Failure>>()?;
-        Ok(Self { targets: spec.targets.clone(), parameters, again: again.to_owned() })
+        let targets = Targets { collision, ..spec.targets.clone() };
+        Ok(Self { targets, parameters, again: again.to_owned() })
     }
 
     /// Fills in what was open.
@@ -133,12 +135,14 @@ impl Publishing {
     /// [`Kind::Name`] where nothing fills a placeholder, or the name that comes out is none.
     pub fn of(
         spec: &PublishSpec,
+        collision: Collision,
         again: &str,
         word: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, Failure> {
         let parameters = spec.parameters.iter().map(|name| fill(&name.value, word));
         let parameters = parameters.collect::<Result<_, _>>()?;
-        Ok(Self { targets: spec.targets.clone(), parameters, again: again.to_owned() })
+        let targets = Targets { collision, ..spec.targets.clone() };
+        Ok(Self { targets, parameters, again: again.to_owned() })
     }
 }
 

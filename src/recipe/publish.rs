@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::reader::{Complaints, Table, did_you_mean, listed, shown};
 use super::sections::template;
 use super::template::literals;
-use super::{Complaint, RawValue, Spanned};
+use super::{Collision, Complaint, RawValue, Spanned};
 
 /// `[publish]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +27,9 @@ pub struct Targets {
     pub deprecate_after: Option<u64>,
     /// Whether it is protected from being deregistered.
     pub protection: Option<Protection>,
+    /// What becomes of an image that has the copy's name in its Region.
+    #[serde(default)]
+    pub collision: Collision,
 }
 
 /// A copy in another Region.
@@ -114,7 +117,9 @@ pub(super) fn publish(mut table: Table, complaints: &mut Complaints) -> PublishS
     }
     table.finish(complaints);
     let copies = copies.into_iter().map(|copy| copy.value).collect();
-    PublishSpec { targets: Targets { copies, share, deprecate_after, protection }, parameters }
+    // Which `[image]` says.
+    let collision = Collision::default();
+    PublishSpec { targets: Targets { copies, share, deprecate_after, protection, collision }, parameters }
 }
 
 fn copy(

@@ -58,6 +58,7 @@ fn meets_conditions(policy: &Value, requests: &[Value]) {
     let regions = look["Condition"]["StringEquals"]["aws:RequestedRegion"].as_array().unwrap();
     for request in requests.iter().filter(|each| each["service"] != "imds") {
         assert!(regions.contains(&request["region"]), "{request:#}");
+        assert!(is_allowed_in_its_region(policy, request), "{request:#}\n{policy:#}");
         for (_, kind) in made.iter().filter(|(action, _)| request["action"] == *action) {
             let tags = tags_of(request, kind);
             let bake = tags.iter().find(|(key, _)| key == "bakehouse:bake");
@@ -67,6 +68,18 @@ fn meets_conditions(policy: &Value, requests: &[Value]) {
             assert_eq!(request["params"]["InstanceId"], INSTANCE);
         }
     }
+}
+
+/// Whether a statement allows the call for resources of the Region that it went to.
+fn is_allowed_in_its_region(policy: &Value, request: &Value) -> bool {
+    let action = format!("{}:{}", request["service"].as_str().unwrap(), request["action"].as_str().unwrap());
+    policy["Statement"].as_array().unwrap().iter().any(|statement| {
+        let has = |key: &str, fits: &dyn Fn(&str) -> bool| {
+            statement[key].as_array().unwrap().iter().any(|one| fits(one.as_str().unwrap()))
+        };
+        has("Action", &|one| one == action)
+            && has("Resource", &|one| one == "*" || one.split(':').nth(3) == request["region"].as_str())
+    })
 }
 
 fn policy_of(builder: &Builder) -> Value {
@@ -91,6 +104,9 @@ fn bakes(builder: &Builder, unique: &str) {
     for time in 0..times {
         bake(&format!("{unique}-{time}")).good();
     }
+    if unique == "replaced" {
+        bake("replaced-0").good();
+    }
     for (name, kind) in [("refused", "quota"), ("failed", "error-state")] {
         standin.fault(json!({"action": "RegisterImage", "kind": kind, "times": 0}));
         let ran = bake(&format!("{unique}-{name}"));
@@ -112,6 +128,8 @@ fn the_policy_and_the_calls_of_bakes_are_the_same_set() {
     let (head, rest) = RECIPE.split_once("[disk]").unwrap();
     let in_place = format!("{head}{}", &rest[rest.find("[[step]]").unwrap()..]);
     let on = |base: &str| RECIPE.replace("name = \"base-*\"\nowner = \"self\"", base);
+    let replaces = "on_collision = \"replace\"\ndelete_replaced_snapshots = true\ntags =";
+    let replaced = RECIPE.replace("tags =", replaces) + "\n[publish]\nregions = [\"us-east-1\"]\n";
     let recipes = [
         ("plain", RECIPE.to_owned()),
         ("by id", on(&format!("ami = {ami:?}"))),
@@ -119,6 +137,7 @@ fn the_policy_and_the_calls_of_bakes_are_the_same_set() {
         ("of a snapshot", on(&format!("snapshot = {snapshot:?}"))),
         ("in place", in_place.replace("name = \"base-*\"\nowner = \"self\"", &format!("volume = {given:?}"))),
         ("published", everything()),
+        ("replaced", replaced),
         ("deprecated here alone", format!("{RECIPE}\n[publish]\ndeprecate_after = \"90d\"\n")),
         (
             "shared without snapshots",

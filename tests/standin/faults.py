@@ -23,10 +23,10 @@ REFUSALS = ("throttle", "internal", "unavailable", "capacity", "quota", "expired
 class Fault:
     """One fault. `action`: a name or `*`; `on`: the first matching call that it meets (from 1, counted from
     when it was set); `times`: how many in a row, 0 for all; `when`: `before` or `after` the call is carried
-    out; `where`: request parameters that must be as given."""
+    out; `where`: request parameters that must be as given; `region`: in that Region alone."""
 
     def __init__(self, number: int, document: dict):
-        known = {"action", "kind", "on", "times", "when", "seconds", "calls", "code", "message", "status", "where"}
+        known = {"action", "kind", "on", "times", "when", "seconds", "calls", "code", "message", "status", "where", "region"}
         strangers = set(document) - known
         self.kind = document.get("kind")
         if strangers or self.kind not in EFFECTS + TRANSPORT + REFUSALS:
@@ -44,10 +44,11 @@ class Fault:
         self.message = document.get("message", "as the test asked")
         self.status = document.get("status", 400)
         self.where = document.get("where", {})
+        self.region = document.get("region")
         self.met = 0
 
-    def meets(self, action: str, parameters: dict) -> bool:
-        if self.action not in ("*", action):
+    def meets(self, action: str, parameters: dict, region: str | None) -> bool:
+        if self.action not in ("*", action) or self.region not in (None, region):
             return False
         if any(str(parameters.get(name)) != str(value) for name, value in self.where.items()):
             return False
@@ -125,9 +126,9 @@ class Faults:
         with self._lock:
             return [each.document() for each in self._faults]
 
-    def meeting(self, action: str, parameters: dict) -> list[Fault]:
+    def meeting(self, action: str, parameters: dict, region: str | None = None) -> list[Fault]:
         with self._lock:
-            return [each for each in self._faults if each.meets(action, parameters)]
+            return [each for each in self._faults if each.meets(action, parameters, region)]
 
     def hold(self, request: dict, when: str) -> bool:
         """Waits until the call is released. False: it was released to be dropped."""

@@ -134,7 +134,7 @@ class Endpoint(Handler):
 
     def _answer(self, service, caller, action: str, parameters: dict, body: bytes, entry: dict) -> bytes:
         server, state = self.server, self.server.state
-        faults = state.faults.meeting(action, parameters)
+        faults = state.faults.meeting(action, parameters, caller.region)
         sigv4.verify(state.settings.keys, "POST", self.path, self.headers, body)
         if caller.region not in region_names(state.settings):
             # As a Region that this account has not opted in to answers; one that does not exist has no endpoint.

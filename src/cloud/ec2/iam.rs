@@ -174,6 +174,10 @@ fn bake(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {
     }
     if !far.is_empty() {
         looks.push("ec2:DescribeRegions");
+        if matches!(recipe.image.collision(), Collision::Replace { .. }) {
+            // The UEFI variables of a copy that is registered again under the name.
+            looks.push("ec2:DescribeImageAttribute");
+        }
     }
     looks.sort_unstable();
     looks.dedup();
@@ -216,10 +220,16 @@ fn bake(recipe: &Recipe, names: &Names<'_>) -> Vec<Statement> {
         Statement::new("UndoImage", &["ec2:DeregisterImage"], names.all(&everywhere, "image")).ours(),
     ];
     if let Collision::Replace { delete_snapshots } = recipe.image.collision() {
-        // Whoever made the image that has the name, and whatever tags it has.
-        statements.push(Statement::new("ReplaceImage", &["ec2:DeregisterImage"], images()));
+        // Whoever made the image that has the name, and whatever tags it has; in other Regions too.
+        let (images, snapshots) = (names.all(&everywhere, "image"), names.all(&everywhere, "snapshot"));
+        statements.push(Statement::new("ReplaceImage", &["ec2:DeregisterImage"], images));
         if delete_snapshots {
-            statements.push(Statement::new("ReplaceSnapshots", &["ec2:DeleteSnapshot"], snapshots()));
+            statements.push(Statement::new("ReplaceSnapshots", &["ec2:DeleteSnapshot"], snapshots));
+        }
+        if !far.is_empty() {
+            let register = ["ec2:RegisterImage"];
+            statements.push(Statement::new("MakeCopies", &register, names.all(&far, "image")).tagged());
+            statements.push(Statement::new("FromCopies", &register, names.all(&far, "snapshot")));
         }
     }
     match base {

@@ -24,7 +24,7 @@ use super::shelf::Shelf;
 use super::{Cloud, DiskHandle, ImageSpec, ImageSummary, Orphan, SnapshotSpec};
 use crate::journal::{Journal, Thing};
 use crate::plan::{BaseFacts, CleanlyClosed, DeviceFacts, DiskPlan, Place, Publishing};
-use crate::recipe::{BaseSelector, Targets};
+use crate::recipe::{BaseSelector, CopySpec, Targets};
 use crate::stop::Stop;
 
 mod add_tags_to_resource;
@@ -84,6 +84,7 @@ mod region;
 mod regions;
 mod register_image;
 mod replace;
+mod replace_copy;
 mod retry;
 mod shelf;
 mod undo;
@@ -278,6 +279,11 @@ impl Cloud for Ec2 {
 
     async fn check_publishing(&self, targets: &Targets, name: Option<&str>) -> Result<()> {
         self.can_publish(targets, name).await
+    }
+
+    async fn named_elsewhere(&self, copies: &[CopySpec], name: &str) -> Result<Option<String>> {
+        let found = self.holders_elsewhere(copies, name).await?.into_iter().next();
+        Ok(found.map(|(region, image)| format!("{} in {region}", image.image_id().unwrap_or_default())))
     }
 
     async fn publishable(&self, image: &str) -> Result<Option<Publishable>> {

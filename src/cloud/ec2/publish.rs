@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use aws_sdk_ec2::types::Image;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Ec2;
@@ -14,12 +15,13 @@ use super::api::{Api, filter, tags};
 use super::explain::Trouble;
 use super::region::There;
 use super::retry::insist;
+use super::shelf::protection;
 use super::watch::{RealClock, Watcher};
 use crate::cloud::publish::{Change, Grantee, InRegion};
 use crate::cloud::publish::{How, Present, Publishable, Published, Wanted, changes, tags_for_parameters};
 use crate::error::{Failure, Kind, failure_of};
-use crate::plan::{Arch, Publishing, describe_copy, name_taken};
-use crate::recipe::{CopySpec, Targets};
+use crate::plan::{Arch, Publishing, describe_copy, name_taken, protected};
+use crate::recipe::{Collision, CopySpec, Targets};
 
 impl Ec2 {
     /// An image of this account, by its id or name.
@@ -81,7 +83,25 @@ impl Ec2 {
             return Err(failure.into());
         }
         let Some(name) = name else { return Ok(()) };
-        let looks = copies.iter().map(|copy| {
+        for (region, taken) in self.holders_elsewhere(&targets.copies, name).await? {
+            let id = format!("{} in {region}", taken.image_id().unwrap_or_default());
+            match (targets.collision, protection(&taken)) {
+                (Collision::Replace { .. }, None) => {}
+                (Collision::Replace { .. }, Some(how)) => return Err(protected(name, &id, how).into()),
+                _ => return Err(name_taken(name, &id).into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The images that have a name in the Regions that copies go to.
+    pub(super) async fn holders_elsewhere(
+        &self,
+        copies: &[CopySpec],
+        name: &str,
+    ) -> Result<Vec<(String, Image)>> {
+        let copies = copies.iter().filter(|copy| copy.region != self.api.region);
+        let looks = copies.map(|copy| {
             let look = async {
                 let api = self.regions.api(&copy.region);
                 let images = insist(self.effort(None), || api.own_images(vec![filter("name", name)]))
@@ -89,16 +109,12 @@ impl Ec2 {
                     .map_err(Trouble::into_error)
                     .with_context(|| format!("looking for an image named {name:?} in {}", copy.region))?;
                 let taken = images.into_iter().find(|image| image.name() == Some(name));
-                Ok((copy.region.clone(), taken.and_then(|image| image.image_id)))
+                Ok(taken.map(|image| (copy.region.clone(), image)))
             };
-            Box::pin(look) as Pin<Box<dyn Future<Output = Result<_>> + Send + '_>>
+            Box::pin(look) as Pin<Box<dyn Future<Output = Result<Option<_>>> + Send + '_>>
         });
-        for found in all_at_once(looks.collect()).await {
-            if let (region, Some(taken)) = found? {
-                return Err(name_taken(name, &format!("{taken} in {region}")).into());
-            }
-        }
-        Ok(())
+        let found = all_at_once(looks.collect()).await.into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Publishes in every Region at once; failures are told in what is returned.
@@ -121,7 +137,7 @@ impl Ec2 {
         Published { regions: all_at_once(all.collect()).await.into_iter().collect() }
     }
 
-    fn there<'a>(&'a self, api: Api, image: &'a Publishable, how: &'a How<'a>) -> There<'a> {
+    pub(super) fn there<'a>(&'a self, api: Api, image: &'a Publishable, how: &'a How<'a>) -> There<'a> {
         let watcher = Watcher::new(Box::new(api.clone()), Box::new(RealClock::default()));
         There { api, watcher, ec2: self, image, how }
     }
@@ -137,7 +153,12 @@ impl Ec2 {
         let wanted = wanted(there.image, publishing);
         let found = match copy {
             None => there.source(how.act).await.map(Some),
-            Some(copy) => there.copy(copy, &mut report).await,
+            Some(copy) => match publishing.targets.collision {
+                Collision::Replace { delete_snapshots } => {
+                    there.copy_in_place(copy, delete_snapshots, &mut report).await
+                }
+                Collision::Fail | Collision::Suffix => there.copy(copy, &mut report).await,
+            },
         };
         let image = match found {
             Ok(Some(image)) => image,

@@ -32,7 +32,7 @@ pub(super) struct There<'a> {
 }
 
 impl There<'_> {
-    fn effort(&self) -> Effort<'_> {
+    pub(super) fn effort(&self) -> Effort<'_> {
         self.ec2.effort(Some(self.how.stop))
     }
 
@@ -83,11 +83,7 @@ impl There<'_> {
 
     /// This image's copy, by the name, and by the tag or EC2's own word of what it is a copy of.
     async fn begun_copy(&self) -> Result<Option<(String, Stands)>> {
-        let found = insist(self.effort(), || self.named())
-            .await
-            .map_err(Trouble::into_error)
-            .with_context(|| format!("looking for a copy in {}", self.api.region))?;
-        let Some(found) = found else { return Ok(None) };
+        let Some(found) = self.holder(&self.image.name).await? else { return Ok(None) };
         let id = found.image_id().unwrap_or_default().to_owned();
         if !self.is_copy(&found) {
             return Err(name_taken(&self.image.name, &format!("{id} in {}", self.api.region)).into());
@@ -97,8 +93,15 @@ impl There<'_> {
         Ok(Some((id, if failed { Stands::Failed } else { Stands::Well })))
     }
 
-    async fn named(&self) -> Result<Option<Image>, Trouble> {
-        let name = self.image.name.as_str();
+    /// The image that has a name in this Region.
+    pub(super) async fn holder(&self, name: &str) -> Result<Option<Image>> {
+        insist(self.effort(), || self.named(name))
+            .await
+            .map_err(Trouble::into_error)
+            .with_context(|| format!("looking for an image named {name:?} in {}", self.api.region))
+    }
+
+    pub(super) async fn named(&self, name: &str) -> Result<Option<Image>, Trouble> {
         let images = self.api.own_images(vec![filter("name", name)]).await?;
         let mut images: Vec<_> = images.into_iter().filter(|image| image.name() == Some(name)).collect();
         // One that failed does not keep its name from the next.
@@ -106,7 +109,7 @@ impl There<'_> {
         Ok(images.into_iter().next())
     }
 
-    fn is_copy(&self, image: &Image) -> bool {
+    pub(super) fn is_copy(&self, image: &Image) -> bool {
         let source = Some(self.image.id.as_str());
         image.source_image_id() == source || tags(image.tags()).get(SOURCE_TAG).map(String::as_str) == source
     }
@@ -123,13 +126,11 @@ impl There<'_> {
             source: self.image.id.clone(),
         };
         let entry = journal.map(|journal| journal.intend(thing)).transpose()?;
-        let mut tags = self.image.tags.clone();
-        tags.insert(SOURCE_TAG.to_owned(), self.image.id.clone());
-        tags.insert(SOURCE_REGION_TAG.to_owned(), self.image.region.clone());
+        let tags = self.tags();
         // For the tries of this run. Another run finds the copy by its name, which no second one can have.
         let token = format!("{}-{:016x}", self.image.id, fastrand::u64(..));
         let look = || async {
-            let found = self.named().await?.filter(|image| self.is_copy(image));
+            let found = self.named(&self.image.name).await?.filter(|image| self.is_copy(image));
             Ok(found.and_then(|image| image.image_id))
         };
         let lookup = || search(self.effort(), self.ec2.settings.lookup, look);
@@ -158,7 +159,15 @@ impl There<'_> {
         Ok(image)
     }
 
-    async fn available(&self, image: &str, sort: Sort, limit: std::time::Duration) -> Result<()> {
+    /// The tags of a copy.
+    pub(super) fn tags(&self) -> BTreeMap<String, String> {
+        let mut tags = self.image.tags.clone();
+        tags.insert(SOURCE_TAG.to_owned(), self.image.id.clone());
+        tags.insert(SOURCE_REGION_TAG.to_owned(), self.image.region.clone());
+        tags
+    }
+
+    pub(super) async fn available(&self, image: &str, sort: Sort, limit: std::time::Duration) -> Result<()> {
         let patience = Patience { first: self.ec2.settings.first, limit, visible: self.ec2.settings.visible };
         let waiting = self.watcher.wait(sort, image, patience, |seen| image_verdict(image, seen));
         let waited = self.how.stop.race(waiting).await;

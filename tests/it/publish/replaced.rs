@@ -1,0 +1,138 @@
+//! Names that are taken where copies go: an image is replaced in every Region, and a number is free in all of them.
+
+use serde_json::{Value, json};
+
+use super::{arch, modifying, tags};
+use crate::bake_ec2::{Builder, RECIPE};
+use crate::support::standin::{Options, REGION, Standin};
+
+const FAR: &str = "us-east-1";
+
+fn recipe(collision: &str) -> String {
+    let named =
+        RECIPE.replace("name = \"small-{arch}\"", &format!("name = \"web\"\non_collision = \"{collision}\""));
+    format!("{named}\n[publish]\nregions = [\"{FAR}\"]\nparameters = [\"/images/web/{{arch}}\"]\n")
+}
+
+/// The image of a name in a Region, and how many images and snapshots there are.
+fn there(standin: &Standin, region: &str, name: &str) -> (Option<Value>, usize, usize) {
+    let state = standin.state_of(region);
+    let images = state["images"].as_array().unwrap();
+    let found = images.iter().find(|image| image["Name"] == name).cloned();
+    (found, images.len(), state["snapshots"].as_array().unwrap().len())
+}
+
+/// What was done to images in the other Region, in order.
+fn deeds(standin: &Standin) -> Vec<String> {
+    let wanted = ["CopyImage", "RegisterImage", "DeregisterImage"];
+    modifying(standin)
+        .iter()
+        .filter(|each| {
+            each["region"] == FAR && each["done"] == true && wanted.iter().any(|one| each["action"] == *one)
+        })
+        .map(|each| {
+            let about = each["params"]["Name"].as_str().or(each["params"]["ImageId"].as_str());
+            format!("{} {}", each["action"].as_str().unwrap(), about.unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn an_image_is_replaced_in_every_region_once_its_copy_there_is_complete() {
+    let Some(builder) = Builder::start(&Options::default(), json!({"boot_mode": "uefi"})) else { return };
+    let Builder { standin, bakery, .. } = &builder;
+    bakery.put("recipe.toml", recipe("replace"));
+    let bake = ["bake", "recipe.toml", "--output", "json"];
+    let first = bakery.bakehouse(&bake).json();
+    let old = first["published"][FAR]["image"].as_str().unwrap().to_owned();
+    standin.clear_requests();
+    let dry = bakery.bakehouse(&["bake", "recipe.toml", "--dry-run"]).good();
+    assert!(dry.err.contains("has the name web"), "{}", dry.told());
+    assert_eq!(deeds(standin), Vec::<String>::new());
+
+    let ran = bakery.bakehouse(&[&bake[..], &["--replace-snapshots"]].concat());
+    let told = ran.told();
+    let second = ran.json();
+    let image = second["image"].as_str().unwrap();
+    let new = second["published"][FAR]["image"].as_str().unwrap();
+    let done = deeds(standin);
+    let aside = done.last().unwrap().strip_prefix("DeregisterImage ").unwrap().to_owned();
+    assert_eq!(
+        done,
+        [
+            format!("CopyImage copy-of-{image}"),
+            format!("DeregisterImage {old}"),
+            "RegisterImage web".to_owned(),
+            format!("DeregisterImage {aside}"),
+        ],
+        "the copy is complete before the old image goes\n{told}"
+    );
+    let (found, images, snapshots) = there(standin, FAR, "web");
+    let found = found.unwrap();
+    assert_eq!((images, snapshots), (1, 1), "the old one's snapshots are gone, the new one's stand");
+    assert_eq!(
+        (&found["ImageId"], &found["State"], &found["BootMode"]),
+        (&json!(new), &json!("available"), &json!("uefi"))
+    );
+    assert_eq!(tags(&found)["bakehouse:source"], image);
+    assert_eq!(tags(&found)["team"], "web");
+    assert_eq!(standin.state_of(FAR)["parameters"][format!("/images/web/{}", arch())], new);
+
+    standin.clear_requests();
+    bakery.bakehouse(&["publish", image, "--recipe", "recipe.toml"]).good();
+    assert_eq!(modifying(standin), Vec::<Value>::new(), "a second run changes nothing");
+    bakery.assert_nothing_left();
+}
+
+#[test]
+fn what_broke_off_between_the_old_copy_and_the_new_one_is_finished_by_publish() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Builder { standin, bakery, .. } = &builder;
+    bakery.put("recipe.toml", recipe("fail"));
+    let bake = |more: &[&str]| bakery.bakehouse(&[&["bake", "recipe.toml"], more].concat());
+    bake(&[]).good();
+    let refused = bake(&[]).refused(12, &["the image name web is taken"]);
+    assert!(refused.err.contains("--replace"), "{}", refused.told());
+    for (fault, stands) in [
+        (json!({"action": "DeregisterImage", "on": 1}), true),
+        (json!({"action": "RegisterImage", "on": 1}), false),
+        (json!({"action": "DeregisterImage", "on": 2}), true),
+    ] {
+        standin.clear_requests();
+        let mut denied = json!({"kind": "denied", "times": 0, "region": FAR});
+        denied.as_object_mut().unwrap().extend(fault.as_object().unwrap().clone());
+        standin.fault(denied);
+        let ran = bake(&["--replace"]);
+        assert_eq!(ran.status, Some(13), "{fault}: {}", ran.told());
+        assert!(ran.err.contains("--recipe recipe.toml --replace`"), "{}", ran.told());
+        assert_eq!(there(standin, FAR, "web").0.is_some(), stands, "{fault}: {}", ran.told());
+        standin.clear_faults();
+        let image = ran.out.trim();
+        bakery.bakehouse(&["publish", image, "--recipe", "recipe.toml", "--replace"]).good();
+        let (found, images, _) = there(standin, FAR, "web");
+        assert_eq!((tags(&found.unwrap())["bakehouse:source"], images), (image, 1), "{fault}");
+        bakery.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_number_is_free_in_every_region_and_a_protected_copy_is_not_replaced() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Builder { standin, bakery, disk, .. } = &builder;
+    let (taken, _) = standin
+        .seed(disk.path(), json!({"name": "web", "region": FAR, "protection": "enabled-with-cooldown"}));
+    standin.seed(disk.path(), json!({"name": "web-2"}));
+    bakery.put("recipe.toml", recipe("replace"));
+    bakery
+        .bakehouse(&["bake", "recipe.toml"])
+        .refused(12, &[&taken, FAR, "protected from being deregistered"]);
+    assert_eq!(modifying(standin), Vec::<Value>::new());
+    bakery.put("recipe.toml", recipe("suffix"));
+    bakery.bakehouse(&["bake", "recipe.toml"]).good();
+    for region in [REGION, FAR] {
+        assert!(there(standin, region, "web-3").0.is_some(), "{region}");
+    }
+    bakery.put("recipe.toml", recipe("suffix").replace(FAR, "mars-north-1"));
+    bakery.bakehouse(&["bake", "recipe.toml"]).refused(3, &["mars-north-1", "no Region"]);
+    bakery.assert_nothing_left();
+}
