@@ -183,6 +183,15 @@ fn a_playbook_alone_and_roles_alone_are_played_and_failures_are_explained() {
     assert!(hint_of(&error).contains("`groups`"), "{}", hint_of(&error));
     let error = kitchen.bake("[[step]]\nuse = \"ansible\"\nplaybook = \"bad.yml\"\n").unwrap_err();
     assert!(format!("{error:#}").contains("ansible-playbook ended with exit status 2"), "{error:#}");
+    std::fs::write(
+        kitchen.recipe().join("requirements.yml"),
+        "roles:\n  - {src: \"file:///nowhere/role.tar.gz\", name: nowhere}\n",
+    )
+    .unwrap();
+    let error = kitchen
+        .bake("[[step]]\nuse = \"ansible\"\nplaybook = \"one.yml\"\nrequirements = \"requirements.yml\"\n")
+        .unwrap_err();
+    assert!(format!("{error:#}").contains("the requirements cannot be installed"), "{error:#}");
 
     // An image without Python.
     let bare = Kitchen::new(debian());

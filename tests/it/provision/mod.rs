@@ -22,6 +22,7 @@ mod dnf;
 mod files;
 mod guard;
 mod host;
+mod installing;
 mod masterless;
 mod modules;
 mod own;
