@@ -35,17 +35,38 @@ impl Vault {
         held.collect()
     }
 
-    /// What must not be seen in output: each value's lines, and the values as base64 has them.
+    /// What must not be seen in output: each value's lines, as they are and as JSON has them, and the values as base64
+    /// has them.
     pub fn masks(&self) -> Vec<String> {
         let mut masks = Vec::new();
         for value in self.0.values() {
             let text = String::from_utf8_lossy(value);
-            masks.extend(text.lines().map(|line| line.trim().to_owned()));
+            for line in text.lines().map(str::trim) {
+                masks.push(line.to_owned());
+                masks.extend(as_json(line));
+            }
             masks.push(base64(text.trim_end().as_bytes()));
         }
         masks.retain(|mask| mask.chars().count() >= SHORTEST_MASKED);
         masks
     }
+}
+
+/// A text as programs write it into a JSON string, where that is another: as it is beyond ASCII, and escaped there.
+fn as_json(text: &str) -> impl Iterator<Item = String> {
+    let written = serde_json::Value::from(text).to_string();
+    let inner =
+        written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default().to_owned();
+    let mut units = [0; 2];
+    let ascii: String = inner
+        .chars()
+        .map(|c| match c.is_ascii() {
+            true => c.to_string(),
+            false => c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+        })
+        .collect();
+    let text = text.to_owned();
+    [inner, ascii].into_iter().filter(move |other| *other != text)
 }
 
 /// Base64 (RFC 4648, section 4) without the last group where that is not full: what stands behind a value
@@ -74,6 +95,18 @@ mod tests {
         let masks = vault.masks();
         assert_eq!(masks, ["first line", "second", "Zmlyc3QgbGluZQogIHNlY29uZAph"]);
         assert_eq!(format!("{vault:?}"), "{Env(\"A\"), Env(\"B\")}");
+    }
+
+    #[test]
+    fn a_line_is_masked_as_json_has_it_too() {
+        let mut vault = Vault::default();
+        vault.put(SecretSource::Env("A".into()), "qu\"ote\\\u{e9}\u{1f511}".into());
+        let json = [
+            "qu\"ote\\\u{e9}\u{1f511}",
+            "qu\\\"ote\\\\\u{e9}\u{1f511}",
+            "qu\\\"ote\\\\\\u00e9\\ud83d\\udd11",
+        ];
+        assert_eq!(vault.masks()[..3], json);
     }
 
     #[test]

@@ -53,14 +53,14 @@ fn environment(path: &Path) -> BTreeMap<String, String> {
 }
 
 /// Whether a process was started with this word among its arguments.
-fn runs(word: &str) -> bool {
+pub fn runs(word: &str) -> bool {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
     lines.into_iter().any(|line| line.split(|byte| *byte == 0).any(|argument| argument == word.as_bytes()))
 }
 
 /// Waits until something is so.
-fn until(what: &str, met: impl Fn() -> bool) {
+pub fn until(what: &str, met: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !met() {
         assert!(Instant::now() < deadline, "{what}");
@@ -221,13 +221,7 @@ fn a_signal_ends_a_hook_with_all_that_it_started() {
         until("the hook is over", || !runs("3138.5"));
         if signal == Signal::SIGKILL {
             Ran::of(&mut bakery.command(&[], &["gc", "--yes"])).good();
-            // The kernel ends the mounts of a process that was killed in its own time.
-            let own = bakery.path("").display().to_string();
-            until("the kernel let the disk go", || {
-                let loops = fs::read_dir("/sys/block").unwrap().flatten();
-                let mut files = loops.map(|one| fs::read_to_string(one.path().join("loop/backing_file")));
-                !files.any(|file| file.is_ok_and(|file| file.starts_with(&own)))
-            });
+            bakery.until_nothing_is_held();
         }
         bakery.assert_nothing_left();
     }

@@ -11,11 +11,12 @@ use crate::support::packages::Deb;
 
 mod attended;
 mod caches;
-mod hooks;
+pub mod hooks;
 mod kernel;
 mod layouts;
+mod outside;
 mod rpm;
-mod secrets;
+pub mod secrets;
 pub mod small;
 mod system;
 mod templates;

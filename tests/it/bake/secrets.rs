@@ -56,7 +56,7 @@ const WITHOUT: &str =
     "#!/bin/sh\n[ ! -e /run/bakehouse/secrets ] && [ ! -e /tmp/copy ] && [ ! -e /run/copy ]\n";
 
 /// The files at and below some paths that hold one of the texts, files of the name `but` left out.
-fn holders(paths: &[&Path], texts: &[&str], but: &str) -> String {
+pub fn holders(paths: &[&Path], texts: &[&str], but: &str) -> String {
     let mut command = Command::new("grep");
     command.args(["-r", "-a", "-F", "-l", &format!("--exclude={but}")]);
     for text in texts {
@@ -82,7 +82,7 @@ fn memmem(content: &[u8], wanted: &[u8]) -> bool {
 }
 
 /// Whether any process was started with one of the texts in its arguments.
-fn in_arguments(texts: &[&str]) -> bool {
+pub fn in_arguments(texts: &[&str]) -> bool {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
     lines.into_iter().any(|line| texts.iter().any(|text| memmem(&line, text.as_bytes())))

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use bakehouse::provision::{Provisioning, StepDone};
+use bakehouse::provision::{Provisioning, StepDone, Vault};
 use bakehouse::provisioner::{Builder, FileFacts, Library, Settled, check_recipe};
 use bakehouse::recipe::{Inputs, Source};
 use bakehouse::report::{Reporter, Volume};
@@ -22,6 +22,7 @@ mod dnf;
 mod files;
 mod guard;
 mod host;
+mod host_secrets;
 mod installing;
 mod masterless;
 mod modules;
@@ -42,6 +43,8 @@ struct Kitchen {
     /// `recipe/`, `caches/`, `work/`, `log`.
     around: TempDir,
     stop: Stop,
+    /// The values of the steps' secrets.
+    secrets: Vault,
 }
 
 impl Kitchen {
@@ -50,7 +53,7 @@ impl Kitchen {
         for name in ["recipe", "caches", "work"] {
             std::fs::create_dir(around.path().join(name)).unwrap();
         }
-        Self { root, around, stop: Stop::default() }
+        Self { root, around, stop: Stop::default(), secrets: Vault::default() }
     }
 
     fn root(&self) -> &Path {
@@ -102,7 +105,8 @@ impl Kitchen {
             Sandbox { root: self.root().to_owned(), helper: env!("CARGO_BIN_EXE_bakehouse").into() };
         let work = self.around.path().join("work");
         let done = runtime.block_on(async {
-            let provisioning = Provisioning::new(&sandbox, caches, &work, &self.stop, &reporter);
+            let provisioning = Provisioning::new(&sandbox, caches, &work, &self.stop, &reporter)
+                .with_secrets(self.secrets.clone());
             let result = async {
                 provisioning.begin().await?;
                 let mut done = Vec::new();

@@ -140,6 +140,22 @@ impl Bakery {
         look_into(&store.disk_of(&store.image(image).unwrap()), partition, kind, look)
     }
 
+    /// Waits until the kernel has let the disks of a bake that was killed go, which it does in its own time.
+    #[track_caller]
+    pub fn until_nothing_is_held(&self) {
+        let own = self.folder.path().to_string_lossy().into_owned();
+        let until = Instant::now() + Duration::from_secs(20);
+        let held = || {
+            let loops = fs::read_dir("/sys/block").unwrap().flatten();
+            let mut files = loops.map(|one| fs::read_to_string(one.path().join("loop/backing_file")));
+            files.any(|file| file.is_ok_and(|file| file.starts_with(&own)))
+        };
+        while held() {
+            assert!(Instant::now() < until, "a loop device is still bound");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Asserts that nothing of any bake is left: journals, loop devices, mounts, working folders, disks that no
     /// image has.
     #[track_caller]

@@ -71,3 +71,9 @@ pub fn loops_of(file: &Path) -> Vec<String> {
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect()
 }
+
+/// How many processes of this host see something at this path (without its first `/`) in their own mounts.
+pub fn seen_by(path: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").expect("reading /proc").flatten();
+    processes.filter(|process| process.path().join("root").join(path).symlink_metadata().is_ok()).count()
+}

@@ -4,6 +4,7 @@ pub mod authority;
 pub mod bakery;
 pub mod bases;
 pub mod debian_roots;
+pub mod fifo;
 pub mod host;
 pub mod images;
 pub mod lvm;
