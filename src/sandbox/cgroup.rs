@@ -217,7 +217,14 @@ fn own_path() -> Option<String> {
 /// When a process started, in ticks since boot: with its PID it names it for good (proc(5), field 22).
 fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    start_time_in(&stat)
+}
+
+/// That of a process whose stat (proc(5)) this is; of one that is dead and was only not waited for yet, none.
+fn start_time_in(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let is_dead = matches!(fields.next()?, "Z" | "X" | "x");
+    if is_dead { None } else { fields.nth(18)?.parse().ok() }
 }
 
 /// Removes the cgroups of helpers that were killed (and took the sandbox with them): for `gc`. Gives how many.
@@ -263,5 +270,22 @@ mod tests {
     #[test]
     fn a_process_has_a_start_time() {
         assert!(start_time(std::process::id()).is_some_and(|time| time > 0));
+    }
+
+    /// Whoever is to wait for a helper that was killed may be slow: its cgroup is nobody's already.
+    #[test]
+    fn a_process_that_is_dead_has_none_even_before_it_is_waited_for() {
+        let stat =
+            |state: &str| format!("7 (a ) b) {state} 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0 rest\n");
+        assert_eq!(start_time_in(&stat("S")), Some(4711));
+        assert_eq!(start_time_in(&stat("Z")), None);
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let (pid, until) = (child.id(), std::time::Instant::now() + std::time::Duration::from_secs(20));
+        while start_time(pid).is_some() {
+            assert!(std::time::Instant::now() < until, "it is over and not waited for");
+            std::thread::yield_now();
+        }
+        assert!(fs::exists(format!("/proc/{pid}")).unwrap());
+        assert!(child.wait().unwrap().success());
     }
 }

@@ -84,7 +84,10 @@ pub(super) async fn run(
     let outcome = match (worked, served) {
         (Err(error), Err(served)) if is_interruption(&error) && !is_interruption(&served) => Err(served),
         (Err(error), Ok(served)) if is_interruption(&error) => {
-            bail!("the sandbox's side of the step ended before the step did: {served:?}")
+            let message = format!("what answers in the image ended before the step did: {served:?}");
+            bail!(Failure::new(Kind::Step, message).hint(
+                "did something that the step ran in the image end it, or was memory short? `dmesg | tail` tells"
+            ))
         }
         (worked, _) => worked,
     };

@@ -5,6 +5,7 @@ mod faults;
 mod given;
 mod kill;
 mod lvm;
+mod outside;
 mod points;
 mod publish;
 mod resume;
