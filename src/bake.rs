@@ -14,6 +14,7 @@ use crate::error::{Failure, Kind};
 use crate::journal::Journal;
 use crate::plan::{BakeId, Plan};
 use crate::provision::Vault;
+use crate::provisioner::HookPlan;
 use crate::report::{Reporter, result::Baked};
 use crate::stop::Stop;
 
@@ -33,6 +34,8 @@ mod work;
 pub use base::find_base;
 pub use captured::finish;
 pub use enter::{Look, enter};
+use hooks::Progress;
+pub use hooks::hooks_left;
 pub use names::settle_name;
 pub use operator::Until;
 pub use publish::{PUBLISH, incomplete};
@@ -83,8 +86,7 @@ pub async fn bake(kitchen: &Kitchen<'_>, plan: &Plan) -> Result<(Baked, Option<a
     let secrets = kitchen.fetch_secrets(plan).await?;
     let journal = kitchen.begin(plan)?;
     let result = forward(kitchen, plan, secrets, &journal).await;
-    let baked = settle(kitchen, journal, result).await?;
-    Ok(kitchen.after_image(&plan.hooks, baked).await)
+    settle(kitchen, journal, result, &plan.hooks, Progress::default()).await
 }
 
 /// The road of a bake, start to end.
@@ -108,25 +110,31 @@ async fn forward(
 
 /// Goes on with a bake that died after its snapshot began: waits, registers, publishes, releases the rest.
 pub async fn resume(kitchen: &Kitchen<'_>, id: &BakeId) -> Result<(Baked, Option<anyhow::Error>)> {
-    let (journal, begun) = kitchen.take_up(id).await?;
+    let (journal, begun, progress) = kitchen.take_up(id).await?;
     let hooks = begun.hooks.clone();
     let result = match kitchen.register(begun, &journal).await {
         Ok(image) => Ok(kitchen.publish(image, &journal).await),
         Err(error) => Err(error),
     };
-    let baked = settle(kitchen, journal, result).await?;
-    Ok(kitchen.after_image(&hooks, baked).await)
+    settle(kitchen, journal, result, &hooks, progress).await
 }
 
-/// The end of every bake: what the journal still owns is undone, newest first. The first error stays the one
-/// that is reported.
+/// The end of every bake: what the journal still owns is undone, newest first; then, where there is an image, the hooks
+/// after it, which the journal outlives. The first error stays the one that is reported.
 async fn settle(
     kitchen: &Kitchen<'_>,
     journal: Journal,
     result: Result<(Baked, Option<anyhow::Error>)>,
+    hooks: &[HookPlan],
+    progress: Progress,
 ) -> Result<(Baked, Option<anyhow::Error>)> {
-    let ended = wind_up(kitchen, journal, result.is_err()).await;
-    let (baked, unpublished) = result?;
+    let is_kept = wind_up(kitchen, &journal, result.is_err()).await;
+    let result = match result {
+        Ok(baked) => Ok(kitchen.after_image(hooks, progress, &journal, baked).await),
+        Err(error) => Err(error),
+    };
+    let ended = if is_kept { Ok(()) } else { journal.end() };
+    let (baked, incomplete) = result?;
     let left = ended.err().map(|error| {
         let failure = Failure::new(
             Kind::Leftover,
@@ -134,28 +142,26 @@ async fn settle(
         );
         error.context(failure.hint("run `bakehouse gc`"))
     });
-    Ok((baked, unpublished.or(left)))
+    Ok((baked, incomplete.or(left)))
 }
 
-/// Undoes what the journal still owns, and ends it; where the bake has no image and its disk is to be kept, it says
-/// what there is.
-async fn wind_up(kitchen: &Kitchen<'_>, journal: Journal, has_no_image: bool) -> Result<()> {
-    kitchen.forget_work(&journal);
+/// Undoes what the journal still owns; where the bake has no image and its disk is to be kept, it says what there is.
+/// Whether that is so.
+async fn wind_up(kitchen: &Kitchen<'_>, journal: &Journal, has_no_image: bool) -> bool {
+    kitchen.forget_work(journal);
     let keep = kitchen.on_error == OnError::Keep || kitchen.kept.load(Ordering::Relaxed);
     if has_no_image && keep && kitchen.stop.signal().is_none() {
-        kitchen.tell_kept(&journal);
-        return Ok(());
+        kitchen.tell_kept(journal);
+        return true;
     }
-    kitchen.undo_owned(&journal).await;
+    kitchen.undo_owned(journal).await;
     let left: Vec<_> = journal.owned().iter().map(|entry| entry.to_string()).collect();
-    let path = journal.path().to_owned();
-    let ended = journal.end();
     if !left.is_empty() {
         kitchen.reporter.warn(&format!(
             "still there: {}; `bakehouse gc` releases what the journal {} owns",
             left.join(", "),
-            path.display()
+            journal.path().display()
         ));
     }
-    ended
+    false
 }

@@ -65,7 +65,7 @@ pub async fn journals(
         };
         match found {
             Ok(None) => reporter.detail(&format!("{}: its bake is live", path.display())),
-            Ok(Some((_, record))) if record.cloud != cloud.name() && !record.owned().is_empty() => {
+            Ok(Some((_, record))) if record.cloud != cloud.name() && owes_something(&record) => {
                 reporter.note(&format!(
                     "{} is of the cloud {}: run gc with --cloud {}",
                     record.bake, record.cloud, record.cloud
@@ -76,10 +76,23 @@ pub async fn journals(
                 match one(journal, &record, work, cloud, stop).await {
                     Ok((found, image)) => {
                         findings.extend(found);
-                        if let (Some(image), Some(again)) = (image, record.notes.get(crate::bake::PUBLISH)) {
+                        let Some(image) = image else { continue };
+                        if let Some(again) = record.notes.get(crate::bake::PUBLISH) {
                             reporter.note(&format!(
                                 "{image} is good, and perhaps not wholly published: `bakehouse publish {image} {again}` makes sure"
                             ));
+                        }
+                        if let Some(left) = crate::bake::hooks_left(&record) {
+                            let what_to_do = match act || left.was_cut {
+                                true => "run it by hand".to_owned(),
+                                false => {
+                                    format!(
+                                        "`bakehouse bake --resume {}` runs it, and gc does not",
+                                        record.bake
+                                    )
+                                }
+                            };
+                            reporter.warn(&format!("{image} is good, but {}: {what_to_do}", left.told));
                         }
                     }
                     Err(error) if error.is::<Interrupted>() => {}
@@ -91,6 +104,11 @@ pub async fn journals(
         }
     }
     Ok(findings)
+}
+
+/// Whether a journal tells of anything that is to be released, or of hooks of which somebody is to be told.
+fn owes_something(record: &Record) -> bool {
+    !record.owned().is_empty() || crate::bake::hooks_left(record).is_some()
 }
 
 /// The sweep by tags, for what no journal tells of: this builder's, or any's that is older than `older`.

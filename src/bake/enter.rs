@@ -36,7 +36,8 @@ pub async fn enter(
 ) -> Result<Outcome> {
     let journal = kitchen.begin(plan)?;
     let outcome = look_inside(kitchen, plan, look, &journal, line).await;
-    let ended = wind_up(kitchen, journal, false).await;
+    wind_up(kitchen, &journal, false).await;
+    let ended = journal.end();
     let outcome = outcome?;
     ended.with_context(|| {
         let failure = Failure::new(Kind::Leftover, "not all that the look needed was released");

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::Kitchen;
 use super::captured::{CAPTURED, Captured, captured};
+use super::hooks::Progress;
 use super::operator::{Job, Until};
 use crate::cloud::{DiskHandle, ImageSpec, SnapshotSpec};
 use crate::contents::{Manifest, hygiene, inventory};
@@ -300,7 +301,7 @@ impl Kitchen<'_> {
     }
 
     /// The journal of a dead bake whose snapshot had begun, and what registering needs.
-    pub(super) async fn take_up(&self, id: &BakeId) -> Result<(Journal, Captured)> {
+    pub(super) async fn take_up(&self, id: &BakeId) -> Result<(Journal, Captured, Progress)> {
         let path = Journal::path_of(self.state, id);
         let refuse =
             |why: &str, hint: &str| Failure::new(Kind::Usage, format!("resuming {id}: {why}")).hint(hint);
@@ -316,7 +317,7 @@ impl Kitchen<'_> {
         };
         let captured = captured(self.cloud, &journal, &record).await?.ok_or_else(early)?;
         self.reporter.phase("resume", &format!("{id}, from its snapshot {}", captured.snapshot));
-        Ok((journal, captured))
+        Ok((journal, captured, Progress::of(&record)))
     }
 
     /// Undoes what a journal owns, newest first. While the image is on its way to the name of the one that it

@@ -3,6 +3,7 @@
 mod builders;
 mod faults;
 mod given;
+mod hooks;
 mod kill;
 mod lvm;
 mod outside;
