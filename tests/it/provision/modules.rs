@@ -36,8 +36,7 @@ impl Shop {
     /// A step's one repository, at a path of what is served.
     fn repository(&self, name: &str, path: &str, more: &str) -> String {
         let address = self.web.address;
-        let more =
-            if more.contains("key = ") { more.to_owned() } else { format!("key = \"test.asc\", {more}") };
+        let more = if more.contains("key") { more.to_owned() } else { format!("key = \"test.asc\", {more}") };
         format!("repositories = [{{ name = \"{name}\", baseurl = [\"http://{address}/{path}\"], {more} }}]\n")
     }
 
@@ -225,7 +224,9 @@ fn a_repository_that_does_not_answer_or_has_another_key_fails() {
     assert_eq!(kitchen.installed("unsigned"), "");
 
     // What a repository tells of itself: not signed, signed with another key, with the right one.
-    let signed = format!("install = [\"lib\"]\n{}", passing("repo_gpgcheck = true"));
+    let text = std::fs::read_to_string(&shop.key.public).unwrap();
+    let signed = passing(&format!("key_text = '''{text}''', repo_gpgcheck = true"));
+    let signed = format!("install = [\"lib\"]\n{signed}");
     shop.fails(&signed, "GPG signature is not available", "metadata");
     other.sign_metadata(&folder);
     shop.fails(&signed, "repo 'passing'", "the key that fits");

@@ -35,8 +35,7 @@ impl Shop {
     /// A repository of a step, at a path of what is served.
     fn repository(&self, name: &str, path: &str, more: &str) -> String {
         let address = self.web.address;
-        let more =
-            if more.contains("key = ") { more.to_owned() } else { format!("key = \"test.asc\", {more}") };
+        let more = if more.contains("key") { more.to_owned() } else { format!("key = \"test.asc\", {more}") };
         format!("{{ name = \"{name}\", baseurl = [\"http://{address}/{path}\"], {more} }}")
     }
 
@@ -84,13 +83,13 @@ fn signed_repositories_are_taken_and_those_for_one_step_are_gone() {
     repository::rpms(&main, &shop.key, &[("web", "1.0")]);
     repository::rpms(&lesser, &shop.key, &[("web", "2.0"), ("extra", "1")]);
     let second = Key::new();
-    std::fs::copy(&second.public, kitchen.recipe().join("second.asc")).unwrap();
+    let second_text = std::fs::read_to_string(&second.public).unwrap();
     repository::rpms(&passing, &second, &[("build-only", "1")]);
 
     let repositories = [
         shop.repository("main", "main", "priority = 10"),
         shop.repository("lesser", "lesser", ""),
-        shop.repository("passing", "passing", "key = \"second.asc\", keep = false"),
+        shop.repository("passing", "passing", &format!("key_text = '''{second_text}''', keep = false")),
     ];
     let step = format!("install = [\"web\", \"build-only\"]\nrepositories = [{}]", repositories.join(", "));
     shop.step(&step).unwrap();
@@ -145,7 +144,7 @@ fn repositories_whose_key_does_not_fit_or_that_do_not_answer_fail() {
 
     shop.fails(&passing("web", "key = \"other.asc\""), "Signature verification failed", "the key that fits");
     clean();
-    shop.fails(&passing("unsigned", ""), "Package is not signed", "sign it");
+    shop.fails(&passing("unsigned", ""), "File is unsigned", "sign it");
     clean();
     // What a repository tells of itself: not signed, signed with another key.
     shop.fails(&passing("web", "repo_gpgcheck = true"), "'repomd.xml' from repository 'passing'", "metadata");
@@ -155,7 +154,7 @@ fn repositories_whose_key_does_not_fit_or_that_do_not_answer_fail() {
     clean();
     // That it is signed with the right one does not make up for a package that is not.
     shop.key.sign_metadata(&folder);
-    shop.fails(&passing("unsigned", "repo_gpgcheck = true"), "Package is not signed", "sign it");
+    shop.fails(&passing("unsigned", "repo_gpgcheck = true"), "File is unsigned", "sign it");
     clean();
     shop.fails(&passing("web", "exclude = [\"web\"]"), "zypper does not know a repository's exclude", "");
     clean();
