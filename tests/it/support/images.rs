@@ -169,8 +169,17 @@ pub fn mounted<T>(node: &Path, kind: &str, options: &str, target: &Path, work: i
     let guard = Mounted(target);
     let result = work(target);
     drop(guard);
-    nix::mount::umount(target).unwrap();
-    result
+    // A program that another thread starts has, until it is executed, all files open that this one had at that moment.
+    let start = Instant::now();
+    loop {
+        match nix::mount::umount(target) {
+            Err(Errno::EBUSY) if start.elapsed() < Duration::from_secs(60) => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(errno) => panic!("unmounting {}: {errno}; who has it:\n{}", node.display(), users_of(node)),
+            Ok(()) => return result,
+        }
+    }
 }
 
 /// Who has a device open or mounted, in every process's own view.

@@ -56,9 +56,10 @@ pub fn with_volume<T>(node: &Path, volume: &str, work: impl FnOnce(&Path) -> T) 
     let name = node.to_str().unwrap();
     let device = run("losetup", &["--find", "--show", "--offset", &offset, "--sizelimit", &length, name]);
     let device = device.trim();
-    let result = work(device.as_ref());
+    // Detached while it is open: so the kernel lets it go with its last user, also where `work` panics.
+    let _open = fs::File::open(device).unwrap();
     run("losetup", &["--detach", device]);
-    result
+    work(device.as_ref())
 }
 
 /// A disk whose root, and whose `/srv`, are logical volumes.
