@@ -10,6 +10,7 @@ mod outside;
 mod points;
 mod publish;
 mod resume;
+mod running;
 mod site;
 mod table;
 mod together;
