@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow};
 use sha2::{Digest as _, Sha256};
 use ureq::tls::{RootCerts, TlsConfig};
 
@@ -19,12 +19,15 @@ use crate::stop::Stop;
 const SILENCE: Duration = Duration::from_secs(60);
 /// How often is looked whether stopping was asked for.
 const GLANCE: Duration = Duration::from_millis(100);
+/// The waits before what failed for a moment is asked for again.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 
 const UNREACHED: &str = "see whether the URL is right and the builder may reach it (HTTPS_PROXY is honoured)";
 const UNTRUSTED: &str = "the builder does not trust the server's certificate: see the URL; a company's own authority is trusted \
                          once the builder's /etc/ssl/certs has it, or SSL_CERT_FILE names it";
+
 /// Makes sure that a staged file that is a URL is there, fetching it where it is not. Blocking. Several bakes may do so
-/// at once: the file appears whole, by one rename.
+/// at once: the file appears whole, by one rename. What fails for a moment is asked for three times.
 ///
 /// # Errors
 /// [`Kind::Recipe`]: no checksum, or no https; [`Kind::Step`]: the server's answer, or another content than
@@ -51,24 +54,75 @@ fn fetch(url: &str, sha256: &str, target: &Path, stop: &Stop) -> Result<()> {
         let failure = Failure::new(Kind::Recipe, format!("{url} is not an https URL"));
         return Err(failure.hint("give an https:// URL with its #sha256=, or a file").into());
     }
-    let content = receive(url.to_owned(), open)?;
     // Beside the folder that it gets, so that there is none of what could not be had.
     let folder = target.parent().context("a download needs a folder")?;
     let around = folder.parent().unwrap_or(folder);
     std::fs::create_dir_all(around).with_context(|| format!("making {}", around.display()))?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".download-")
-        .tempfile_in(around)
-        .with_context(|| format!("making a file in {}", around.display()))?;
-    copy_verified(&content, file.as_file_mut(), url, sha256, SILENCE, stop)?;
+    let new = || {
+        tempfile::Builder::new()
+            .prefix(".download-")
+            .tempfile_in(around)
+            .with_context(|| format!("making a file in {}", around.display()))
+    };
+    let mut pauses = PAUSES.into_iter();
+    let file = loop {
+        let mut file = new()?;
+        let content = receive(url.to_owned(), open)?;
+        match (copy_verified(&content, file.as_file_mut(), url, sha256, SILENCE, stop), pauses.next()) {
+            (Ok(()), _) => break file,
+            (Err(Trouble { error, passes: true }), Some(pause)) => {
+                tracing::warn!("{error}; asking again in {} s", pause.as_secs());
+                wait(pause, stop)?;
+            }
+            (Err(Trouble { error, .. }), _) => return Err(error),
+        }
+    };
     file.as_file().sync_all().with_context(|| format!("writing {}", target.display()))?;
     std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     file.persist(target).with_context(|| format!("writing {}", target.display()))?;
     Ok(())
 }
 
+/// Why nothing came, and whether it may come when it is asked for again.
+struct Trouble {
+    error: anyhow::Error,
+    passes: bool,
+}
+
+impl From<anyhow::Error> for Trouble {
+    fn from(error: anyhow::Error) -> Self {
+        Self { error, passes: false }
+    }
+}
+
+fn wait(pause: Duration, stop: &Stop) -> Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < pause {
+        stop.check()?;
+        std::thread::sleep(GLANCE);
+    }
+    Ok(())
+}
+
+/// Whether a server may answer otherwise the next time.
+fn passes(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::StatusCode(status) => matches!(status, 408 | 429 | 500..),
+        ureq::Error::Timeout(_) | ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
+        // A certificate that is not trusted comes as one too.
+        ureq::Error::Io(error) => {
+            use ErrorKind::{
+                BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof,
+            };
+            [BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof]
+                .contains(&error.kind())
+        }
+        _ => false,
+    }
+}
+
 /// Asks for a URL; what reads the answer's content.
-fn open(url: &str) -> Result<impl Read + use<>> {
+fn open(url: &str) -> Result<impl Read + use<>, Trouble> {
     // The certificates that this host trusts, so that a company's own authority is trusted where the host does.
     let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
     let agent: ureq::Agent = ureq::Agent::config_builder()
@@ -83,7 +137,8 @@ fn open(url: &str) -> Result<impl Read + use<>> {
     let response = agent.get(url).call().map_err(|error| {
         let told = error.to_string();
         let hint = if told.contains("certificate") { UNTRUSTED } else { UNREACHED };
-        Failure::new(Kind::Step, format!("fetching {url} failed: {told}")).hint(hint)
+        let failure = Failure::new(Kind::Step, format!("fetching {url} failed: {told}")).hint(hint);
+        Trouble { error: failure.into(), passes: passes(&error) }
     })?;
     Ok(response.into_body().into_reader())
 }
@@ -95,12 +150,14 @@ enum Piece {
     End,
 }
 
+type Heard = Result<Piece, Trouble>;
+
 /// Opens and reads in a thread of its own, which may wait for the server for as long as that likes: nothing waits for
 /// the thread.
 fn receive<R: Read>(
     url: String,
-    open: impl FnOnce(&str) -> Result<R> + Send + 'static,
-) -> Result<Receiver<Result<Piece>>> {
+    open: impl FnOnce(&str) -> Result<R, Trouble> + Send + 'static,
+) -> Result<Receiver<Heard>> {
     let (to, from) = sync_channel(4);
     let work = move || {
         let sent = match open(&url) {
@@ -114,11 +171,7 @@ fn receive<R: Read>(
     Ok(from)
 }
 
-fn pass_on(
-    mut reader: impl Read,
-    url: &str,
-    to: &SyncSender<Result<Piece>>,
-) -> Result<(), SendError<Result<Piece>>> {
+fn pass_on(mut reader: impl Read, url: &str, to: &SyncSender<Heard>) -> Result<(), SendError<Heard>> {
     let mut buffer = vec![0; 1 << 16];
     loop {
         match reader.read(&mut buffer) {
@@ -130,20 +183,20 @@ fn pass_on(
     }
 }
 
-fn broke_off(url: &str, why: &dyn Display) -> anyhow::Error {
+fn broke_off(url: &str, why: &dyn Display) -> Trouble {
     let failure = Failure::new(Kind::Step, format!("fetching {url} broke off: {why}"));
-    failure.hint("bake again: nothing of it was kept").into()
+    Trouble { error: failure.hint("bake again: nothing of it was kept").into(), passes: true }
 }
 
 /// Copies and compares the digest.
 fn copy_verified(
-    from: &Receiver<Result<Piece>>,
+    from: &Receiver<Heard>,
     to: &mut dyn Write,
     url: &str,
     sha256: &str,
     silence: Duration,
     stop: &Stop,
-) -> Result<()> {
+) -> Result<(), Trouble> {
     let mut digest = Sha256::new();
     // Until the server answers the client's own limits hold.
     let mut heard = None;
@@ -158,7 +211,9 @@ fn copy_verified(
                 }
                 Piece::End => break,
             },
-            Err(RecvTimeoutError::Disconnected) => bail!("fetching {url} ended without a word"),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(anyhow!("fetching {url} ended without a word").into());
+            }
             Err(RecvTimeoutError::Timeout) => {
                 if heard.is_some_and(|heard: Instant| heard.elapsed() >= silence) {
                     let why = format!("nothing was sent for {} s", silence.as_secs());
@@ -169,7 +224,7 @@ fn copy_verified(
         }
         heard = Some(Instant::now());
     }
-    check(url, sha256, &format!("{:x}", digest.finalize()))
+    Ok(check(url, sha256, &format!("{:x}", digest.finalize()))?)
 }
 
 /// Compares a digest with the one that the recipe gives.
@@ -205,15 +260,16 @@ mod tests {
     }
 
     /// What is taken of such content; the sender for what follows it.
-    fn dripping(content: &'static [u8]) -> (SyncSender<()>, Receiver<Result<Piece>>) {
+    fn dripping(content: &'static [u8]) -> (SyncSender<()>, Receiver<Heard>) {
         let (more, rest) = sync_channel(1);
         (more, receive("https://x/y".into(), move |_| Ok(Dripping(content, rest))).unwrap())
     }
 
-    fn copy(from: &Receiver<Result<Piece>>, silence: u64, stop: &Stop) -> Result<Vec<u8>> {
+    fn copy(from: &Receiver<Heard>, silence: u64, stop: &Stop) -> Result<Vec<u8>> {
         let mut to = Vec::new();
         let silence = Duration::from_millis(silence);
-        copy_verified(from, &mut to, "https://x/y", HELLO, silence, stop).map(|()| to)
+        let copied = copy_verified(from, &mut to, "https://x/y", HELLO, silence, stop);
+        copied.map(|()| to).map_err(|trouble| trouble.error)
     }
 
     #[test]

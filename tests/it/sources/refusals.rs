@@ -157,9 +157,13 @@ fn what_cannot_be_had_is_told_with_its_url_and_can_be_had_later() {
         .bakery
         .bake(&place.script(&script), &[])
         .refused(9, &[&format!("fetching {url} broke off"), "again"]);
+    assert_eq!(place.asked(), ["setup.sh"; 3], "what breaks off may come the next time");
     place.assert_untouched();
+    place.web.be_unwell("setup.sh", 2);
+    let told = place.bakery.bake(&place.script(&script), &[]).good();
+    assert!(told.err.contains("500; asking again in 1 s"), "{}", told.told());
+    assert_eq!(place.asked(), ["setup.sh"; 3]);
     place.web.mend("setup.sh");
-    place.bakery.bake(&place.script(&script), &[]).good();
     assert_eq!(place.downloads(), ["setup.sh"]);
 
     // What the builder keeps is looked at each time: changed, it is fetched again.

@@ -20,6 +20,8 @@ enum Manner {
     Redirect(String),
     /// With half of the content, and no more: the connection ends.
     Half,
+    /// With an error of the server's, so many times; then as it should.
+    Unwell(usize),
     /// With half of the content, and no more: the connection stays until the client leaves.
     Stall,
 }
@@ -104,6 +106,11 @@ impl Web {
         self.behave(path, Manner::Half);
     }
 
+    /// Answers the next so many requests for `path` with an error of its own.
+    pub fn be_unwell(&self, path: &str, times: usize) {
+        self.behave(path, Manner::Unwell(times));
+    }
+
     /// Falls silent in the midst of `path`.
     pub fn stall(&self, path: &str) {
         self.behave(path, Manner::Stall);
@@ -133,16 +140,20 @@ impl Served {
             Ok(content) => ("200 OK", content),
             Err(_) => ("404 Not Found", Vec::new()),
         };
-        let manners = self.manners.lock().unwrap();
+        let mut manners = self.manners.lock().unwrap();
         let (mut head, mut sent, mut stays) = (status.to_owned(), content.as_slice(), false);
-        match manners.get(&path) {
+        match manners.get_mut(&path) {
             Some(Manner::Redirect(to)) => head = format!("302 Found\r\nLocation: {to}"),
             Some(Manner::Half) => sent = &content[..content.len() / 2],
+            Some(Manner::Unwell(times)) if *times > 0 => {
+                *times -= 1;
+                (head, sent) = ("500 Internal Server Error".to_owned(), &[]);
+            }
             Some(Manner::Stall) => (sent, stays) = (&content[..content.len() / 2], true),
-            None => {}
+            Some(Manner::Unwell(_)) | None => {}
         }
         drop(manners);
-        let length = content.len();
+        let length = if head.starts_with("500") { 0 } else { content.len() };
         head = format!("HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
         let told = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(sent));
         told.and_then(|()| stream.flush()).unwrap_or_default();
