@@ -43,6 +43,11 @@ fn three_layers_are_baked_in_a_row_and_the_app_answers() {
         assert!(read("etc/ssh/sshd_config.d/50-hardening.conf").contains("PermitRootLogin no"));
         assert!(!root.join("etc/ssh/ssh_host_ed25519_key").exists(), "an instance makes its own");
         assert_eq!(read("etc/machine-id"), "");
+        assert!(read("etc/sysctl.d/80-image.conf").contains("kernel.dmesg_restrict"));
+        for unit in ["app", "prometheus-node-exporter"] {
+            let link = format!("etc/systemd/system/multi-user.target.wants/{unit}.service");
+            assert!(root.join(link).is_symlink(), "{unit} is enabled");
+        }
     });
 
     let port = free_port();

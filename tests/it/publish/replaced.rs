@@ -1,5 +1,11 @@
 //! Names that are taken where copies go: an image is replaced in every Region, and a number is free in all of them.
 
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::{arch, modifying, tags};
@@ -134,5 +140,44 @@ fn a_number_is_free_in_every_region_and_a_protected_copy_is_not_replaced() {
     }
     bakery.put("recipe.toml", recipe("suffix").replace(FAR, "mars-north-1"));
     bakery.bakehouse(&["bake", "recipe.toml"]).refused(3, &["mars-north-1", "no Region"]);
+    bakery.assert_nothing_left();
+}
+
+#[test]
+fn killed_at_each_call_of_a_replacement_elsewhere_publish_finishes_it() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Builder { standin, bakery, .. } = &builder;
+    bakery.put("recipe.toml", recipe("replace"));
+    bakery.bakehouse(&["bake", "recipe.toml"]).good();
+    let calls = [
+        ("CopyImage", 1),
+        ("DeregisterImage", 1),
+        ("RegisterImage", 1),
+        ("DeregisterImage", 2),
+        ("PutParameter", 1),
+    ];
+    for (action, nth) in calls {
+        for when in ["before", "after"] {
+            let image = bakery.bakehouse(&["bake", "recipe.toml", "--no-publish"]).id();
+            let publish = ["publish", &image, "--recipe", "recipe.toml"];
+            standin.fault(json!({"action": action, "kind": "hold", "when": when, "on": nth, "region": FAR}));
+            let mut child =
+                bakery.command(&[], &publish).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+            assert!(!standin.held(Duration::from_secs(60)).is_empty(), "{action} {nth} {when}: not reached");
+            let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+            kill(Pid::from_raw(children.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
+            child.wait().unwrap();
+            standin.release(true);
+            standin.clear_faults();
+            let ran = bakery.bakehouse(&publish).good();
+            let (found, images, snapshots) = there(standin, FAR, "web");
+            let found = found.unwrap_or_else(|| panic!("{action} {nth} {when}: {}", ran.told()));
+            assert_eq!(tags(&found)["bakehouse:source"], image, "{action} {nth} {when}");
+            assert_eq!(images, 1, "{action} {nth} {when}: no image is left beside it\n{}", ran.told());
+            assert!(snapshots >= 2, "the old ones stay unless asked for");
+            let parameter = &standin.state_of(FAR)["parameters"][format!("/images/web/{}", arch())];
+            assert_eq!(*parameter, found["ImageId"], "{action} {nth} {when}");
+        }
+    }
     bakery.assert_nothing_left();
 }
