@@ -1,5 +1,6 @@
 //! How a failure is told: what was being done, to what, why it failed, and what to do now.
 
+use super::harmless;
 use crate::error::failure_of;
 use crate::recipe::NotGood;
 
@@ -14,20 +15,21 @@ pub fn render(error: &anyhow::Error) -> String {
             continue;
         }
         let lead = if depth == 0 { "error: " } else { "  because: " };
-        let mut lines = message.lines();
+        // It may quote what a program said that nobody here wrote.
+        let mut lines = message.lines().map(harmless);
         text.push_str(lead);
-        text.push_str(lines.next().unwrap_or_default());
+        text.push_str(&lines.next().unwrap_or_default());
         text.push('\n');
         for line in lines {
             text.push_str("    ");
-            text.push_str(line);
+            text.push_str(&line);
             text.push('\n');
         }
         last = message;
     }
     if let Some(hint) = failure_of(error).and_then(|failure| failure.hint.as_deref()) {
         text.push_str("  what to do: ");
-        text.push_str(hint);
+        text.push_str(&harmless(hint));
         text.push('\n');
     }
     text
@@ -68,6 +70,16 @@ mod tests {
     use super::*;
     use crate::error::{Failure, Kind};
     use anyhow::Context as _;
+
+    #[test]
+    fn what_a_program_said_does_not_steer_the_terminal() {
+        let failure =
+            Failure::new(Kind::Step, "step x failed:\nlast\u{1b}]0;title\u{7} words\r").hint("see\u{8}");
+        let error = Err::<(), _>(anyhow::Error::from(failure)).context("baking \u{1b}[2Jx").unwrap_err();
+        let told = render(&error);
+        assert!(!told.contains(|c: char| c.is_control() && c != '\n'), "{told:?}");
+        assert!(told.contains("step x failed:\n    last\\u{1b}]0;title\\u{7} words"), "{told}");
+    }
 
     #[test]
     fn a_failure_reads_as_prose_and_ends_with_what_to_do() {

@@ -49,7 +49,8 @@ pub struct Phase {
     pub took: Duration,
 }
 
-/// Tells people what is going on, and remembers how long each phase took. Clones share it.
+/// Tells people what is going on, and remembers how long each phase took. Clones share it. Names of files, answers and
+/// programs' words stand in what is told: control characters in it are shown, not obeyed.
 #[derive(Debug, Clone)]
 pub struct Reporter(Arc<Mutex<Inner>>);
 
@@ -130,6 +131,7 @@ impl Reporter {
 
     /// Begins a phase; the one before it ends.
     pub fn phase(&self, name: &str, about: &str) {
+        let about = &harmless_lines(about);
         let mut inner = self.lock();
         inner.end_phase();
         inner.current = Some((name.to_owned(), Instant::now()));
@@ -146,6 +148,7 @@ impl Reporter {
 
     /// Something to know within a phase.
     pub fn note(&self, text: &str) {
+        let text = &harmless_lines(text);
         let mut inner = self.lock();
         let told = Told { kind: "note", text, step: None };
         inner.say(Volume::Normal, &told, &format!("           {:<9} {text}", ""), text);
@@ -153,6 +156,7 @@ impl Reporter {
 
     /// A question to whoever attends: heard however quiet it is.
     pub fn ask(&self, text: &str) {
+        let text = &harmless_lines(text);
         let mut inner = self.lock();
         let shown = inner.paint("1", text);
         inner.say(Volume::Quiet, &Told { kind: "question", text, step: None }, &shown, text);
@@ -160,6 +164,7 @@ impl Reporter {
 
     /// Something that only a closer look needs.
     pub fn detail(&self, text: &str) {
+        let text = &harmless_lines(text);
         let mut inner = self.lock();
         let told = Told { kind: "detail", text, step: None };
         inner.say(Volume::Verbose, &told, &format!("           {:<9} {text}", ""), text);
@@ -167,6 +172,7 @@ impl Reporter {
 
     /// Something that is not right but does not end the bake.
     pub fn warn(&self, text: &str) {
+        let text = &harmless_lines(text);
         let mut inner = self.lock();
         let shown = format!("{} {text}", inner.paint("33;1", "warning:"));
         inner.say(
@@ -201,7 +207,8 @@ impl Reporter {
 
     /// A line for the log alone.
     pub fn log(&self, text: &str) {
-        self.lock().write_log(text);
+        let text = harmless_lines(text);
+        self.lock().write_log(&text);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -321,6 +328,11 @@ pub fn harmless(text: &str) -> String {
     shown
 }
 
+/// A text of several lines, each [`harmless`].
+fn harmless_lines(text: &str) -> String {
+    text.lines().map(harmless).collect::<Vec<_>>().join("\n")
+}
+
 /// What follows an SGR sequence (`ESC [ digits ; … m`) that the text begins with.
 fn strip_sgr(text: &str) -> Option<&str> {
     let body = text.strip_prefix("\x1b[")?;
@@ -338,6 +350,22 @@ mod tests {
         assert_eq!(harmless("\x1b]0;title\x07x"), "\\u{1b}]0;title\\u{7}x");
         assert_eq!(harmless("\x1b[2Jx\ty"), "\\u{1b}[2Jx\ty");
         assert_eq!(harmless("\x1b["), "\\u{1b}[");
+    }
+
+    #[test]
+    fn a_name_within_a_note_or_a_warning_cannot_either() {
+        let folder = tempfile::tempdir().unwrap();
+        let reporter = Reporter::new(Volume::Quiet);
+        let path = folder.path().join("bake.log");
+        reporter.log_to(&path).unwrap();
+        reporter.phase("bake", "a\u{1b}[2J");
+        reporter.note("removed /var/log/b\u{1b}]0;x\u{7}\nand more");
+        reporter.detail("c\r");
+        reporter.warn("d\u{9b}2J");
+        reporter.log("e\u{8}");
+        let log = std::fs::read_to_string(path).unwrap();
+        assert!(!log.contains(|c: char| c.is_control() && c != '\n'), "{log:?}");
+        assert!(log.contains("removed /var/log/b\\u{1b}]0;x\\u{7}\nand more"), "{log}");
     }
 
     #[test]
