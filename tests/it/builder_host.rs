@@ -178,6 +178,40 @@ fn a_window_bakes_layer_upon_layer_and_tells_what_failed() {
     bakery.assert_nothing_left();
 }
 
+/// systemd ends the window's script alone: the bake has to hear of it, and its undoing to be waited for.
+#[test]
+fn a_window_that_is_stopped_lets_its_bake_undo_what_it_made_and_begins_nothing_further() {
+    use std::io::{BufRead as _, BufReader};
+    if !has(&["bash", "flock"]) {
+        return;
+    }
+    let bakery = Bakery::new();
+    let calls = bakery.path("calls");
+    let stand_in = bakery.put(
+        "stand-in",
+        "#!/bin/bash\necho \"$1 ${2##*/}\" >>\"$CALLS\"\n[ \"$1\" = bake ] || exit 0\n\
+         trap 'sleep 0.3; echo undone >>\"$CALLS\"; exit 143' TERM\necho begun >&2\n\
+         for _ in {1..200}; do sleep 0.1; done\n",
+    );
+    fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["a.toml", "b.toml"] {
+        bakery.put(&format!("recipes/{name}"), "");
+    }
+    let mut window = std::process::Command::new(shipped("scripts/bake-window"))
+        .arg(bakery.path("recipes"))
+        .envs([("BAKEHOUSE", &stand_in), ("CALLS", &calls), ("RESULTS", &bakery.path("results"))])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(window.stderr.take().unwrap()).lines();
+    assert!(lines.by_ref().any(|line| line.unwrap() == "begun"));
+    let id = nix::unistd::Pid::from_raw(window.id().try_into().unwrap());
+    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(window.wait().unwrap().code(), Some(143));
+    assert_eq!(fs::read_to_string(calls).unwrap(), "bake a.toml\nundone\n");
+}
+
 #[test]
 fn a_builder_can_be_installed_into_a_root_of_its_own() {
     if !has(&["bash", "install"]) {
