@@ -47,6 +47,10 @@ repository() {
     case $name in
     '' | [.-]* | *[!A-Za-z0-9_.:-]*) fail "the repository's name $name cannot be an id: letters, digits, . _ : -" ;;
     esac
+    # Here, for what fails where the file is written, on a pipe's left side, ends nothing.
+    if ! { [ -e "$1/baseurl" ] || [ -e "$1/metalink" ] || [ -e "$1/mirrorlist" ]; }; then
+        fail "repository $name says no place: give baseurl, metalink or mirrorlist"
+    fi
     if [ -e "$1/key" ]; then key=$(value "$1/key"); else key=$1/key_text; fi
     if [ -e "$key" ]; then
         signed=/etc/pki/rpm-gpg/RPM-GPG-KEY-$name
@@ -66,14 +70,9 @@ repository() {
     digit() { if [ "$(value "$1")" = true ]; then echo 1; else echo 0; fi; }
     {
         printf '[%s]\nname=%s\nenabled=1\n' "$name" "$name"
-        given=
         for kind in baseurl metalink mirrorlist; do
-            if [ -e "$1/$kind" ]; then
-                given=true
-                printf '%s=%s\n' "$kind" "$(words "$1/$kind")"
-            fi
+            if [ -e "$1/$kind" ]; then printf '%s=%s\n' "$kind" "$(words "$1/$kind")"; fi
         done
-        [ -n "$given" ] || fail "repository $name says no place: give baseurl, metalink or mirrorlist"
         printf 'gpgcheck=%s\n' "$(digit "$1/gpgcheck")"
         printf 'repo_gpgcheck=%s\n' "$(digit "$1/repo_gpgcheck")"
         if [ -n "$signed" ]; then printf 'gpgkey=file://%s\n' "$signed"; fi

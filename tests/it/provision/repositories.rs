@@ -182,6 +182,13 @@ fn apt_upgrades_for_security_alone_and_bakes_as_of_a_date() {
     assert_eq!(kitchen.read("etc/apt/sources.list"), own, "the image's sources stay");
     let error = kitchen.bake(&step(&format!("{dated}\"yesterday\""))).unwrap_err();
     assert!(format!("{error:#}").contains("20261101T000000Z"), "{error:#}");
+
+    // What apt cannot work out at all is no word that nothing is to be upgraded.
+    let broken = "\nPackage: broken\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n\
+                  Maintainer: Nobody <nobody@example.org>\nDepends: no-such-package\nDescription: broken\n";
+    let status = kitchen.read("var/lib/dpkg/status") + broken;
+    std::fs::write(kitchen.root().join("var/lib/dpkg/status"), status).unwrap();
+    kitchen.bake(&step("upgrade = \"security\"\nrefresh = \"never\"")).unwrap_err();
 }
 
 const GROUPS: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
@@ -226,6 +233,12 @@ fn dnf_takes_signed_repositories_groups_and_security_updates() {
     };
     let step = |more: &str| format!("[[step]]\nuse = \"dnf\"\n{more}\n");
     let installed = |name: &str| kitchen.installed(name);
+
+    let error = kitchen
+        .bake(&step("install = [\"tool\"]\nrepositories = [{ name = \"placeless\", gpgcheck = false }]"))
+        .unwrap_err();
+    assert!(format!("{error:#}").contains("placeless says no place"), "{error:#}");
+    assert!(!kitchen.exists("etc/yum.repos.d/placeless.repo"));
 
     let wrong = repository("wrong", "9", "other.asc", ", keep = false");
     kitchen
