@@ -100,7 +100,8 @@ pub(super) async fn set(
 fn autorelabel(root: &Path) -> Result<()> {
     let path = root.join(".autorelabel");
     let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).mode(0o644).custom_flags(nix::libc::O_NOFOLLOW);
+    // Without O_NONBLOCK a pipe of that name would have it wait for a reader for ever.
+    options.write(true).create(true).mode(0o644).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
     options.open(&path).map(drop).with_context(|| format!("writing {}", path.display()))
 }
 
@@ -187,6 +188,13 @@ mod tests {
         assert_eq!(policy_name("SELINUX=disabled\nSELINUXTYPE=targeted\n"), None);
         assert_eq!(policy_name("SELINUX=enforcing\nSELINUXTYPE=../../x\n"), None);
         assert_eq!(policy_name(""), None);
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_the_mark_holds_nothing_up() {
+        let root = tempfile::tempdir().unwrap();
+        nix::unistd::mkfifo(&root.path().join(".autorelabel"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(autorelabel(root.path()).unwrap_err().to_string().contains(".autorelabel"));
     }
 
     #[test]
