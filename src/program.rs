@@ -51,6 +51,15 @@ pub fn find(program: &OsStr) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file() && access(candidate, AccessFlags::X_OK).is_ok())
 }
 
+/// A word as a shell takes it back.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 impl Program {
     /// A run of `name`, looked up by [`find`].
     pub fn new(name: impl AsRef<OsStr>) -> Self {
@@ -105,14 +114,8 @@ impl Program {
     pub fn line(&self) -> String {
         let mut line = self.name.to_string_lossy().into_owned();
         for argument in &self.arguments {
-            let argument = argument.to_string_lossy();
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
             line.push(' ');
-            if !argument.is_empty() && argument.chars().all(plain) {
-                line.push_str(&argument);
-            } else {
-                line.push_str(&format!("'{}'", argument.replace('\'', r"'\''")));
-            }
+            line.push_str(&quoted(&argument.to_string_lossy()));
         }
         line
     }

@@ -15,6 +15,7 @@ use crate::bake::incomplete;
 use crate::cloud::publish::{How, Publishable, Published};
 use crate::error::{Failure, Kind};
 use crate::plan::{PACKAGE_TAG, Publishing, package_of_tag, package_words};
+use crate::program::quoted;
 use crate::recipe::{Collision, Recipe};
 
 /// What is published, and how.
@@ -135,15 +136,6 @@ pub fn again(path: &Path, recipe: &Recipe) -> String {
         words.push(if delete_snapshots { "--force" } else { "--replace" }.to_owned());
     }
     words.join(" ")
-}
-
-/// A word as a shell takes it back.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_./-+=:,@%".contains(c);
-    match word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
 }
 
 /// What a word of a template stands for, as the image's tags and facts tell it.

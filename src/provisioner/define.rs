@@ -193,7 +193,7 @@ fn choices(top: &mut Table, complaints: &mut Complaints) -> Vec<Choice> {
     let mut choices = Vec::new();
     for mut table in top.tables("choose", complaints) {
         let ids = table.strings("id_like", complaints).unwrap_or_default();
-        if ids.is_empty() && (table.get("id_like").is_none() || ids.is_empty()) {
+        if ids.is_empty() {
             complaints.missing(Complaint::new("a choice needs its `id_like`", table.span.clone()));
         }
         let name = table.string("use", complaints);

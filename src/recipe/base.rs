@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::filters::filters;
+use super::publish::is_account;
 use super::reader::{Complaints, Table, did_you_mean, listed, shown};
 use super::scratch::{check_arch, scratch};
 use super::{BaseSelector, Complaint, ImageQuery, ScratchSpec, Spanned};
@@ -155,8 +156,7 @@ fn owners(table: &mut Table, complaints: &mut Complaints) -> Vec<String> {
     }
     let given: Vec<_> = one.into_iter().chain(several.into_iter().flatten()).collect();
     for owner in &given {
-        let number = owner.value.len() == 12 && owner.value.bytes().all(|byte| byte.is_ascii_digit());
-        if !number && !OWNERS.contains(&owner.value.as_str()) {
+        if !is_account(&owner.value) && !OWNERS.contains(&owner.value.as_str()) {
             let message = format!("`{}` is no account", shown(&owner.value));
             let near = did_you_mean(&owner.value, &OWNERS).map(|near| format!("; did you mean `{near}`?"));
             complaints.push(Complaint::new(message, owner.span.clone()).help(format!(

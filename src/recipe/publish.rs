@@ -319,7 +319,7 @@ fn everybody(table: &mut Table, copies: &[Spanned<CopySpec>], complaints: &mut C
     is_public
 }
 
-fn is_account(text: &str) -> bool {
+pub(super) fn is_account(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 

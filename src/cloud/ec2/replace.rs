@@ -247,9 +247,5 @@ fn deregistered(image: &Image, journal: &Journal) -> bool {
 
 /// Whether a bake of this journal was on its way from the old image to the new one.
 fn half_replaced(journal: &Journal) -> bool {
-    let owned = |standing| matches!(standing, Standing::Intended | Standing::Made);
-    journal
-        .entries()
-        .iter()
-        .any(|entry| matches!(entry.thing, Thing::Replaced { .. }) && owned(entry.standing))
+    journal.owned().iter().any(|entry| matches!(entry.thing, Thing::Replaced { .. }))
 }

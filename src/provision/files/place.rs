@@ -29,10 +29,14 @@ pub(super) struct Attributes {
 impl Attributes {
     /// Of something that no source tells of.
     pub(super) fn made_now(mode: u32) -> Self {
-        let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let modified = (i64::try_from(elapsed.as_secs()).unwrap_or(0), i64::from(elapsed.subsec_nanos()));
-        Self { mode, modified, xattrs: Vec::new() }
+        Self { mode, modified: now(), xattrs: Vec::new() }
     }
+}
+
+/// The time now: seconds and nanoseconds since 1970.
+pub(super) fn now() -> (i64, i64) {
+    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    (i64::try_from(elapsed.as_secs()).unwrap_or(0), i64::from(elapsed.subsec_nanos()))
 }
 
 /// Puts things in place; [`Placer::finish`] must follow.

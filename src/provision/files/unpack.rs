@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::place::{Attributes, Placer, below, is_kept};
+use super::place::{Attributes, Placer, below, is_kept, now};
 
 /// The longest link target that a zip may have, in bytes: the kernel's PATH_MAX.
 const LONGEST_TARGET: u64 = 4096;
@@ -43,11 +43,6 @@ pub(super) fn unpack(archive: &Path, to: &Path, placer: &mut Placer) -> Result<(
         _ => tar(buffered, to, placer),
     }
     .with_context(|| format!("unpacking {name}"))
-}
-
-fn now() -> (i64, i64) {
-    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    (i64::try_from(elapsed.as_secs()).unwrap_or(0), i64::from(elapsed.subsec_nanos()))
 }
 
 /// Refuses names that lead through something which this archive put there and which is no folder: a link of

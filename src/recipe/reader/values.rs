@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::super::vars::is_name;
 use super::super::{Complaint, RawValue, Spanned, units};
 use super::{Complaints, Table, shown};
 
@@ -143,9 +144,7 @@ pub(crate) fn map(
 pub(crate) fn environment(table: &mut Table, complaints: &mut Complaints) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
     for (key, value) in table.map("env", complaints).unwrap_or_default() {
-        let mut characters = key.value.chars();
-        let first = characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
-        if first && characters.all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        if is_name(&key.value) {
             env.insert(key.value, value.value);
         } else {
             complaints.push(

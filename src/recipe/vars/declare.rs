@@ -114,7 +114,7 @@ impl Declared {
 }
 
 /// Whether it can be a variable's name: as in a shell, so that an environment variable can give it.
-pub(super) fn is_name(name: &str) -> bool {
+pub(in crate::recipe) fn is_name(name: &str) -> bool {
     let mut characters = name.chars();
     characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && characters.all(|c| c.is_ascii_alphanumeric() || c == '_')

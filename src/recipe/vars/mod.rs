@@ -15,7 +15,7 @@ mod fill;
 mod given;
 mod overlay;
 
-pub(super) use declare::plain;
+pub(super) use declare::{is_name, plain};
 pub(crate) use overlay::names as environments;
 
 /// A table's keys and values.
