@@ -4,17 +4,24 @@
 //! cloud and leaves the rest to the journal.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tokio::sync::watch;
 
 use crate::error::Interrupted;
 
+/// timeout(1) sends a signal to its child and then to its own group, in which the child is; sudo and a terminal may
+/// both pass one on. So what comes again within this time was sent once.
+const ONCE: Duration = Duration::from_millis(500);
+
 /// How many signals came from people, and which was the first of all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct State {
     first: Option<i32>,
     count: u32,
+    /// The last that counted, and when it came.
+    counted: Option<(i32, Instant)>,
 }
 
 /// A handle on the request to stop. Clones share it.
@@ -31,9 +38,19 @@ impl Stop {
     /// Raises the request; the second signal that a person sends raises [`Stop::hurried`] too. A terminal or a
     /// pipe that goes away does not: it comes along with a person's signal, or twice.
     pub fn raise(&self, signal: i32) {
+        self.raise_at(signal, Instant::now());
+    }
+
+    fn raise_at(&self, signal: i32, now: Instant) {
         self.0.send_modify(|state| {
             state.first.get_or_insert(signal);
-            state.count += u32::from(!matches!(signal, libc::SIGHUP | libc::SIGPIPE));
+            let is_again = state
+                .counted
+                .is_some_and(|(last, at)| last == signal && now.saturating_duration_since(at) < ONCE);
+            if !matches!(signal, libc::SIGHUP | libc::SIGPIPE) && !is_again {
+                state.count += 1;
+                state.counted = Some((signal, now));
+            }
         });
     }
 
@@ -93,9 +110,20 @@ mod tests {
             stop.raise(signal);
             assert_eq!(stop.requested().await, Interrupted(libc::SIGPIPE));
         }
-        let hurried = tokio::time::timeout(std::time::Duration::from_millis(1), stop.hurried()).await;
+        let hurried = tokio::time::timeout(Duration::from_millis(1), stop.hurried()).await;
         assert!(hurried.is_err());
         stop.raise(libc::SIGTERM);
         assert_eq!(stop.hurried().await, Interrupted(libc::SIGPIPE));
+    }
+
+    #[tokio::test]
+    async fn a_signal_that_comes_again_at_once_was_sent_once() {
+        let (stop, now) = (Stop::default(), Instant::now());
+        stop.raise_at(libc::SIGTERM, now);
+        stop.raise_at(libc::SIGTERM, now + ONCE / 2);
+        let hurried = tokio::time::timeout(Duration::from_millis(1), stop.hurried()).await;
+        assert!(hurried.is_err());
+        stop.raise_at(libc::SIGTERM, now + ONCE);
+        assert_eq!(stop.hurried().await, Interrupted(libc::SIGTERM));
     }
 }
