@@ -92,10 +92,12 @@ fn what_only_asks_waits_for_no_answer() {
         &["doctor"],
         &["bake", "--base", &image, "--name", "new", "--dry-run", "hello"],
     ] {
-        let mut held = Held::at(&shop, "DescribeImages", run);
-        held.signal(Signal::SIGTERM);
+        let held = Held::at(&shop, "DescribeImages", run);
+        // It may have ended before it has said that it is stopping.
+        kill(held.itself, Signal::SIGTERM).unwrap();
         let (status, said) = held.end();
         assert_eq!(status, Some(143), "{run:?}: {said}");
+        assert!(said.contains("stopped by SIGTERM"), "{run:?}: {said}");
         shop.standin.clear_faults();
         shop.standin.release(true);
         while !shop.standin.held(Duration::ZERO).is_empty() {
