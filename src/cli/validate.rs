@@ -45,9 +45,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     let (steps, checks) = (read.settled.steps.len(), read.settled.checks.len());
     super::print(&match context.output {
         Output::Text => line(&args.recipe, steps, checks),
-        Output::Json => {
-            json!({ "recipe": args.recipe, "good": true, "steps": steps, "checks": checks }).to_string()
-        }
+        Output::Json => document(&args.recipe, steps, checks).to_string(),
     })
 }
 
@@ -55,6 +53,10 @@ fn good(args: &Args) -> Result<Read> {
     // Where downloads would be is of no interest here: nothing is fetched.
     let inputs = Inputs { check_all: true, ..args.flags.inputs()? };
     read(&args.recipe, Path::new("/var/cache/bakehouse/downloads"), &inputs)
+}
+
+fn document(recipe: &Path, steps: usize, checks: usize) -> serde_json::Value {
+    json!({ "recipe": recipe.display().to_string(), "good": true, "steps": steps, "checks": checks })
 }
 
 fn line(recipe: &Path, steps: usize, checks: usize) -> String {
@@ -187,5 +189,12 @@ mod tests {
             let error = super::good(&Args { recipe: path, flags: RecipeFlags::default() }).unwrap_err();
             assert_eq!(kind_of(&error), Kind::Recipe, "{error:#}");
         }
+    }
+
+    #[test]
+    fn a_recipe_whose_name_is_not_utf_8_is_told_as_any_other() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let name = Path::new(std::ffi::OsStr::from_bytes(b"w\xe9b.toml"));
+        assert_eq!(document(name, 1, 0)["recipe"], "w\u{fffd}b.toml");
     }
 }

@@ -50,12 +50,15 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         let work = move || export(&disk, format, &args, &stop);
         tokio::task::spawn_blocking(work).await.context("waiting for the export")?
     })?;
-    let document = serde_json::json!({ "image": record.id, "file": file, "format": format });
     match context.output {
         Output::Text => print(&file.display().to_string())?,
-        Output::Json => print(&document.to_string())?,
+        Output::Json => print(&document(&record.id, &file, format).to_string())?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn document(image: &str, file: &Path, format: &str) -> serde_json::Value {
+    serde_json::json!({ "image": image, "file": file.display().to_string(), "format": format })
 }
 
 /// Converts into a file beside the wanted one, which takes its name once it is whole.
@@ -99,4 +102,16 @@ fn export(disk: &Path, format: &str, args: &Args, stop: &Stop) -> Result<()> {
 fn there(file: &Path) -> Failure {
     Failure::new(Kind::Usage, format!("{} is there already", file.display()))
         .hint("choose another name, or write over it with --force")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_whose_name_is_not_utf_8_is_told_as_any_other() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let name = Path::new(std::ffi::OsStr::from_bytes(b"w\xe9b.raw"));
+        assert_eq!(document("img-1", name, "raw")["file"], "w\u{fffd}b.raw");
+    }
 }
