@@ -13,6 +13,7 @@ pub mod cloud;
 pub mod contents;
 pub mod disk;
 pub mod error;
+pub mod folder;
 pub mod foundation;
 pub mod journal;
 pub mod plan;

@@ -12,9 +12,12 @@ use ureq::tls::{RootCerts, TlsConfig};
 
 use super::cache::digest_of;
 use crate::error::{Failure, Kind};
+use crate::folder::with_folder;
 use crate::provisioner::StagedFile;
 use crate::stop::Stop;
 
+/// How the names of files begin that are not whole yet.
+pub(super) const PART: &str = ".download-";
 /// Longest silence of a server.
 const SILENCE: Duration = Duration::from_secs(60);
 /// How often is looked whether stopping was asked for.
@@ -60,12 +63,12 @@ fn fetch(url: &str, sha256: &str, target: &Path, stop: &Stop) -> Result<()> {
     std::fs::create_dir_all(around).with_context(|| format!("making {}", around.display()))?;
     let new = || {
         tempfile::Builder::new()
-            .prefix(".download-")
+            .prefix(PART)
             .tempfile_in(around)
             .with_context(|| format!("making a file in {}", around.display()))
     };
     let mut pauses = PAUSES.into_iter();
-    let file = loop {
+    let mut file = loop {
         let mut file = new()?;
         let content = receive(url.to_owned(), open)?;
         match (copy_verified(&content, file.as_file_mut(), url, sha256, SILENCE, stop), pauses.next()) {
@@ -78,8 +81,9 @@ fn fetch(url: &str, sha256: &str, target: &Path, stop: &Stop) -> Result<()> {
         }
     };
     file.as_file().sync_all().with_context(|| format!("writing {}", target.display()))?;
-    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-    file.persist(target).with_context(|| format!("writing {}", target.display()))?;
+    with_folder(folder, || std::fs::rename(file.path(), target))
+        .with_context(|| format!("writing {}", target.display()))?;
+    file.disable_cleanup(true);
     Ok(())
 }
 
@@ -112,10 +116,21 @@ fn passes(error: &ureq::Error) -> bool {
         // A certificate that is not trusted comes as one too.
         ureq::Error::Io(error) => {
             use ErrorKind::{
-                BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof,
+                BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,
+                NetworkDown, NetworkUnreachable, TimedOut, UnexpectedEof,
             };
-            [BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof]
-                .contains(&error.kind())
+            matches!(
+                error.kind(),
+                BrokenPipe
+                    | ConnectionAborted
+                    | ConnectionRefused
+                    | ConnectionReset
+                    | HostUnreachable
+                    | NetworkDown
+                    | NetworkUnreachable
+                    | TimedOut
+                    | UnexpectedEof
+            )
         }
         _ => false,
     }
@@ -306,5 +321,17 @@ mod tests {
         std::fs::write(&target, "changed").unwrap();
         let error = fetch("http://127.0.0.1:9/x.deb", HELLO, &target, &Stop::default()).unwrap_err();
         assert!(error.to_string().contains("https"));
+    }
+
+    #[test]
+    fn what_keeps_a_connection_from_being_made_may_pass_and_distrust_does_not() {
+        use ErrorKind::{
+            ConnectionRefused, HostUnreachable, InvalidData, NetworkDown, NetworkUnreachable,
+            PermissionDenied, TimedOut,
+        };
+        let passing = |kind: &ErrorKind| passes(&ureq::Error::Io((*kind).into()));
+        let all = [ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut];
+        assert_eq!(all.iter().filter(|kind| !passing(kind)).collect::<Vec<_>>(), [&TimedOut; 0]);
+        assert!(![InvalidData, PermissionDenied].iter().any(passing));
     }
 }

@@ -13,6 +13,7 @@ use super::api::Api;
 use super::explain::Trouble;
 use super::retry::insist;
 use crate::error::{Failure, Kind};
+use crate::folder::with_folder;
 use crate::provisioner::Object;
 use crate::stop::Stop;
 
@@ -59,7 +60,6 @@ impl Ec2 {
     /// [`Kind::Recipe`] where there is no such object, or another than when it was pinned; that stopping was asked for.
     pub async fn fetch_object(&self, object: &Object, target: &Path, stop: &Stop) -> Result<()> {
         let folder = target.parent().context("a download needs a folder")?;
-        std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let api = match &object.region {
             Some(region) => self.regions.api(region),
             None => self.api.clone(),
@@ -100,7 +100,8 @@ fn broke_off(error: &anyhow::Error) -> bool {
 
 async fn write(mut body: ByteStream, folder: &Path, target: &Path) -> Result<()> {
     let what = || format!("writing {}", target.display());
-    let file = tempfile::Builder::new().prefix(".download-").tempfile_in(folder).with_context(what)?;
+    let new = || tempfile::Builder::new().prefix(".download-").tempfile_in(folder);
+    let file = with_folder(folder, new).with_context(what)?;
     let mut to = tokio::fs::File::from_std(file.reopen().with_context(what)?);
     loop {
         match body.try_next().await {
