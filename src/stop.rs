@@ -3,10 +3,13 @@
 //! A first signal ends the current step and unwinds as a failure does. A second one stops waiting for the
 //! cloud and leaves the rest to the journal.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::watch;
 
 use crate::error::Interrupted;
@@ -14,6 +17,8 @@ use crate::error::Interrupted;
 /// timeout(1) sends a signal to its child and then to its own group, in which the child is; sudo and a terminal may
 /// both pass one on. So what comes again within this time was sent once.
 const ONCE: Duration = Duration::from_millis(500);
+/// How often a lock is asked for that somebody else has.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How many signals came from people, and which was the first of all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,6 +68,28 @@ impl Stop {
     /// [`Interrupted`] when stopping was asked for.
     pub fn check(&self) -> Result<()> {
         self.signal().map_or(Ok(()), |signal| Err(Interrupted(signal).into()))
+    }
+
+    /// Locks a file once nobody else has it locked, however long that takes. Blocking. `how` is one of the ways that do
+    /// not wait: it is asked for again and again, since a lock that is waited for hears no request to stop. `waits` is
+    /// called once where somebody else has it.
+    ///
+    /// # Errors
+    /// [`Interrupted`] when stopping was asked for; what keeps the file from being locked.
+    pub fn lock(&self, mut file: File, how: FlockArg, waits: &mut dyn FnMut()) -> Result<Flock<File>> {
+        let mut first = true;
+        loop {
+            file = match Flock::lock(file, how) {
+                Ok(lock) => return Ok(lock),
+                Err((file, Errno::EWOULDBLOCK)) => file,
+                Err((_, errno)) => return Err(errno.into()),
+            };
+            if std::mem::take(&mut first) {
+                waits();
+            }
+            self.check()?;
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Waits until stopping is asked for.

@@ -2,10 +2,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::release::sources_like_host;
@@ -13,9 +11,6 @@ use super::{Mounted, Release, folder_in};
 use crate::plan::Arch;
 use crate::program::Program;
 use crate::stop::Stop;
-
-/// How often a lock is asked for that another bake has.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Where apt in the root keeps packages.
 const ARCHIVES: &str = "/var/cache/apt/archives";
@@ -157,24 +152,11 @@ impl Debian {
         std::fs::create_dir_all(folder.join("partial"))
             .with_context(|| format!("making the cache {}", folder.display()))?;
         let path = self.cache.join("foundations").join(format!("{}.lock", self.release.suite));
-        let open = || OpenOptions::new().append(true).create(true).open(&path);
-        let mut file = open().with_context(|| format!("opening {}", path.display()))?;
-        let mut waits = false;
-        loop {
-            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok((folder, lock)),
-                Err((file, Errno::EWOULDBLOCK)) => file,
-                Err((_, errno)) => {
-                    return Err(errno).with_context(|| format!("locking {}", path.display()));
-                }
-            };
-            if !std::mem::replace(&mut waits, true) {
-                tell("waiting for another foundation of this release");
-            }
-            // Asked again and again, for a lock that is waited for hears no request to stop.
-            stop.check()?;
-            std::thread::sleep(LOOK);
-        }
+        let file = OpenOptions::new().append(true).create(true).open(&path);
+        let file = file.with_context(|| format!("opening {}", path.display()))?;
+        let mut waits = || tell("waiting for another foundation of this release");
+        let lock = stop.lock(file, FlockArg::LockExclusiveNonblock, &mut waits);
+        Ok((folder, lock.with_context(|| format!("locking {}", path.display()))?))
     }
 }
 

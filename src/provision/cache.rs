@@ -25,6 +25,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::provisioner::{CacheFind, CacheUse};
 use crate::sandbox::Bind;
+use crate::stop::Stop;
 
 /// Where the store is seen, below the cache's path.
 const SHARED: &str = ".shared";
@@ -41,8 +42,8 @@ pub(super) struct InUse {
 }
 
 impl InUse {
-    /// Makes a step's own folder, seeded as `cache` says.
-    pub(super) fn open(caches: &Path, cache: &CacheUse) -> Result<Self> {
+    /// Makes a step's own folder, seeded as `cache` says. Blocking.
+    pub(super) fn open(caches: &Path, cache: &CacheUse, stop: &Stop) -> Result<Self> {
         let home = caches.join(&cache.name);
         let what = || format!("opening the cache {}", home.display());
         let work = home.join("work");
@@ -51,10 +52,9 @@ impl InUse {
         for folder in ["files", "names", "work"] {
             make_folder(&home.join(folder), 0o755).with_context(what)?;
         }
-        // What makes the cache smaller holds its own lock for a moment alone.
-        let stays = Flock::lock(File::open(&home).with_context(what)?, FlockArg::LockShared)
-            .map_err(|(_, errno)| errno)
-            .with_context(what)?;
+        // What makes the cache smaller has it to itself for as long as that takes.
+        let stays = File::open(&home).with_context(what)?;
+        let stays = stop.lock(stays, FlockArg::LockSharedNonblock, &mut || {}).with_context(what)?;
         sweep(&work);
         let own = tempfile::Builder::new().prefix("step-").tempdir_in(&work).with_context(what)?.keep();
         let lock = File::open(&own).with_context(what)?;
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn what_is_left_is_found_again_by_digest_and_name() {
         let caches = tempfile::tempdir().unwrap();
-        let first = InUse::open(caches.path(), &cache(CacheFind::Name)).unwrap();
+        let first = InUse::open(caches.path(), &cache(CacheFind::Name), &Stop::default()).unwrap();
         std::fs::create_dir(first.own.join("repo")).unwrap();
         std::fs::write(first.own.join("repo/a.rpm"), "one").unwrap();
         std::fs::write(first.own.join("empty"), "").unwrap();
@@ -235,7 +235,7 @@ mod tests {
         drop(first);
         assert!(!own.exists());
 
-        let second = InUse::open(caches.path(), &cache(CacheFind::Name)).unwrap();
+        let second = InUse::open(caches.path(), &cache(CacheFind::Name), &Stop::default()).unwrap();
         let digest = digest_of(&b"one"[..]).unwrap();
         let link = std::fs::read_link(second.own.join("repo/a.rpm")).unwrap();
         assert_eq!(link, Path::new("/run/bakehouse/cache/debs/.shared").join(&digest));
@@ -247,17 +247,38 @@ mod tests {
         // Links are not taken over, and so what a link leads to is not either.
         second.keep().unwrap();
 
-        let third = InUse::open(caches.path(), &cache(CacheFind::Digest)).unwrap();
+        let third = InUse::open(caches.path(), &cache(CacheFind::Digest), &Stop::default()).unwrap();
         assert_eq!(std::fs::read_dir(&third.own).unwrap().count(), 1);
     }
 
     #[test]
     fn what_is_not_kept_is_gone() {
         let caches = tempfile::tempdir().unwrap();
-        let step = InUse::open(caches.path(), &cache(CacheFind::Name)).unwrap();
+        let step = InUse::open(caches.path(), &cache(CacheFind::Name), &Stop::default()).unwrap();
         std::fs::write(step.own.join("a"), "bad").unwrap();
         drop(step);
         assert_eq!(std::fs::read_dir(caches.path().join("debs/files")).unwrap().count(), 0);
         assert_eq!(std::fs::read_dir(caches.path().join("debs/work")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_cache_that_is_made_smaller_is_waited_for_until_stopping_is_asked_for() {
+        let caches = tempfile::tempdir().unwrap();
+        let first = InUse::open(caches.path(), &cache(CacheFind::Name), &Stop::default()).unwrap();
+        drop(first);
+        let home = File::open(caches.path().join("debs")).unwrap();
+        let held = Flock::lock(home, FlockArg::LockExclusiveNonblock).unwrap();
+        let stop = Stop::default();
+        let other = stop.clone();
+        let (told, heard) = std::sync::mpsc::channel();
+        let path = caches.path().to_owned();
+        std::thread::spawn(move || {
+            let opened = InUse::open(&path, &cache(CacheFind::Name), &other);
+            told.send(opened.map(|_| ()).map_err(|error| crate::error::exit_status(&error))).unwrap();
+        });
+        stop.raise(libc::SIGTERM);
+        let heard = heard.recv_timeout(std::time::Duration::from_secs(60));
+        assert_eq!(heard.expect("it hears no request to stop"), Err(143));
+        drop(held);
     }
 }

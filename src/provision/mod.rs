@@ -303,9 +303,9 @@ impl<'a> Provisioning<'a> {
         kind: Kind,
         binds: &mut Vec<Bind>,
     ) -> Result<StepDone> {
-        let (caches, uses) = (self.caches.clone(), step.caches.clone());
+        let (caches, uses, stop) = (self.caches.clone(), step.caches.clone(), self.stop.clone());
         let caches = blocking(move || {
-            uses.iter().map(|cache| cache::InUse::open(&caches, cache)).collect::<Result<Vec<_>>>()
+            uses.iter().map(|cache| cache::InUse::open(&caches, cache, &stop)).collect::<Result<Vec<_>>>()
         })
         .await?;
         binds.extend(caches.iter().flat_map(cache::InUse::binds));
