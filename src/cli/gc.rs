@@ -82,20 +82,20 @@ fn age(flag: &str, text: &str, such: &str) -> Result<Duration> {
 
 /// Says what went of the caches, or would; what is in the way there keeps nothing else from being swept.
 fn shrink_caches(context: &Context, older: Duration, act: bool) {
-    match shrink(&context.settings.cache, older, SystemTime::now(), act) {
-        Ok(gone) if gone.files > 0 => {
-            let (files, verb) = match gone.files {
-                1 => ("1 file".to_owned(), if act { "was removed" } else { "would go" }),
-                files => (format!("{files} files"), if act { "were removed" } else { "would go" }),
-            };
-            let size = show_size(gone.bytes.next_multiple_of(1 << 20));
-            context.reporter.note(&format!(
-                "caches: {files}, {size}, kept for longer than {} {verb}",
-                show_duration(older.as_secs())
-            ));
-        }
-        Ok(_) => {}
-        Err(error) => context.reporter.warn(&format!("making the caches smaller: {error:#}")),
+    let (gone, done) = shrink(&context.settings.cache, older, SystemTime::now(), act);
+    if gone.files > 0 {
+        let (files, verb) = match gone.files {
+            1 => ("1 file".to_owned(), if act { "was removed" } else { "would go" }),
+            files => (format!("{files} files"), if act { "were removed" } else { "would go" }),
+        };
+        let size = show_size(gone.bytes.next_multiple_of(1 << 20));
+        context.reporter.note(&format!(
+            "caches: {files}, {size}, kept for longer than {} {verb}",
+            show_duration(older.as_secs())
+        ));
+    }
+    if let Err(error) = done {
+        context.reporter.warn(&format!("making the caches smaller: {error:#}"));
     }
 }
 

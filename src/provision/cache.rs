@@ -30,6 +30,9 @@ use crate::stop::Stop;
 /// Where the store is seen, below the cache's path.
 const SHARED: &str = ".shared";
 
+/// The folders of a cache: what has them all is one.
+const FOLDERS: [&str; 3] = ["files", "names", "work"];
+
 /// A cache while a step uses it. Dropped without [`InUse::keep`], what the step left is thrown away.
 pub(super) struct InUse {
     /// `CACHES/NAME`.
@@ -49,7 +52,7 @@ impl InUse {
         let work = home.join("work");
         // Above `work` nobody but the builder's user may look in: what steps leave has any mode at all.
         make_folder(&home, 0o700).with_context(what)?;
-        for folder in ["files", "names", "work"] {
+        for folder in FOLDERS {
             make_folder(&home.join(folder), 0o755).with_context(what)?;
         }
         // What makes the cache smaller has it to itself for as long as that takes.
@@ -147,10 +150,8 @@ impl InUse {
             // A file is known by the name that is a folder's now. Nothing is lost: the file is kept.
             return Ok(());
         }
-        let depth = inner.components().count();
-        let target: PathBuf = std::iter::repeat_n("..", depth).collect();
         let new = self.own.with_extension("link");
-        symlink(target.join("files").join(digest), &new)?;
+        symlink(link_to(digest, inner.components().count()), &new)?;
         if std::fs::rename(&new, &name).is_err() {
             std::fs::remove_file(&new)?;
         }
@@ -191,6 +192,22 @@ fn sweep(work: &Path) {
             tracing::debug!("removing {}: {error}", path.display());
         }
     }
+}
+
+/// Whether a folder is a cache that steps share: nobody else's has this form.
+pub(super) fn is_home(folder: &Path) -> bool {
+    FOLDERS.iter().all(|name| folder.join(name).symlink_metadata().is_ok_and(|meta| meta.is_dir()))
+}
+
+/// Where the link of a name leads that lies so many folders below the cache.
+pub(super) fn link_to(digest: &str, depth: usize) -> PathBuf {
+    let up: PathBuf = std::iter::repeat_n("..", depth).collect();
+    up.join("files").join(digest)
+}
+
+/// Whether a name is a SHA-256 as [`digest_of`] writes it.
+pub(super) fn is_digest(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The SHA-256 of a file's content, hexadecimal.
@@ -265,6 +282,7 @@ mod tests {
     fn a_cache_that_is_made_smaller_is_waited_for_until_stopping_is_asked_for() {
         let caches = tempfile::tempdir().unwrap();
         let first = InUse::open(caches.path(), &cache(CacheFind::Name), &Stop::default()).unwrap();
+        assert!(is_home(&caches.path().join("debs")));
         drop(first);
         let home = File::open(caches.path().join("debs")).unwrap();
         let held = Flock::lock(home, FlockArg::LockExclusiveNonblock).unwrap();
