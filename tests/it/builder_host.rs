@@ -212,6 +212,47 @@ fn a_window_that_is_stopped_lets_its_bake_undo_what_it_made_and_begins_nothing_f
     assert_eq!(fs::read_to_string(calls).unwrap(), "bake a.toml\nundone\n");
 }
 
+/// What a signal meets of the window's script at its two most delicate moments, brought about by what bash reads first:
+/// the bake has ended when the script looks whether it runs, and the bake was started and the script does not know its
+/// number yet.
+#[test]
+fn a_window_knows_what_its_bake_came_to_whenever_it_is_stopped() {
+    if !has(&["bash", "flock", "mkfifo"]) {
+        return;
+    }
+    let ends_in_trap = "kill() {\nbuiltin kill \"$@\" || return\n\
+         if [ \"$1\" = -TERM ]; then while builtin kill -0 \"$2\" 2>/dev/null; do :; done; fi\n}\n\
+         { read -r _ <\"$READY\"; builtin kill -TERM $$; } &\n";
+    let before_its_number = "set -T\ntrap 'if [ \"$BASH_COMMAND\" = \"child=\\$!\" ]; then \
+         read -r _ <\"$READY\"; builtin kill -TERM $$; fi' DEBUG\n";
+    for first in [ends_in_trap, before_its_number] {
+        let bakery = Bakery::new();
+        let (calls, ready) = (bakery.path("calls"), bakery.path("ready"));
+        run("mkfifo", &[ready.to_str().unwrap()]);
+        // With -p it does not read the same.
+        let stand_in = bakery.put(
+            "stand-in",
+            "#!/bin/bash -p\necho \"$1 ${2##*/}\" >>\"$CALLS\"\n[ \"$1\" = bake ] || exit 0\n\
+             trap 'echo \"  \\\"image\\\": \\\"ami-1\\\",\"; exit 13' TERM\necho begun >\"$READY\"\n\
+             for _ in {1..200}; do sleep 0.1; done\n",
+        );
+        fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).unwrap();
+        for name in ["a.toml", "b.toml"] {
+            bakery.put(&format!("recipes/{name}"), "");
+        }
+        let ended = Command::new(shipped("scripts/bake-window"))
+            .arg(bakery.path("recipes"))
+            .envs([("BAKEHOUSE", &stand_in), ("CALLS", &calls), ("RESULTS", &bakery.path("results"))])
+            .envs([("READY", &ready), ("BASH_ENV", &bakery.put("first", first))])
+            .output()
+            .unwrap();
+        let told = format!("{first}{ended:?}");
+        assert_eq!(ended.status.code(), Some(143), "{told}");
+        assert_eq!(String::from_utf8_lossy(&ended.stdout), "a: ami-1 (exit status 13)\n", "{told}");
+        assert_eq!(fs::read_to_string(calls).unwrap(), "bake a.toml\n", "{told}");
+    }
+}
+
 #[test]
 fn a_builder_can_be_installed_into_a_root_of_its_own() {
     if !has(&["bash", "install"]) {
