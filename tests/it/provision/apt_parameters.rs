@@ -284,6 +284,9 @@ fn answers_reach_debconf_and_one_that_is_none_is_told() {
         fails(&kitchen, &more, "line 1", "PACKAGE QUESTION TYPE VALUE");
     }
     assert_eq!(version(&kitchen, "asks"), "");
+    // What is said of answers that are taken all the same.
+    good(&kitchen, "debconf = [\"asks asks/sure boolean true\"]\nenv = { LC_ALL = \"xx_XX\" }");
+    assert!(kitchen.log().contains("Setting locale failed"), "{}", kitchen.log());
     good(
         &kitchen,
         "install = [\"asks\"]\ndebconf = [\"asks asks/colour string dark blue\", \"asks asks/sure boolean false\"]",
@@ -358,6 +361,14 @@ fn a_date_holds_for_its_step_and_what_cannot_be_had_of_it_is_told() {
     good(&kitchen, "install = [\"early\"]");
     let before = names(&kitchen, "var/lib/apt/lists");
     put(&kitchen, "etc/apt/sources.list", &of_debian);
+    // The lists of a date have to be fetched: without them there would be nothing newer, and nothing said.
+    for more in ["upgrade = true", "install = [\"tool\"]"] {
+        let step =
+            format!("[[step]]\nuse = \"apt\"\nnetwork = \"none\"\nrefresh = \"never\"\n{more}\n{dated}\n");
+        let error = kitchen.bake(&step).expect_err(more);
+        assert!(format!("{error:#}").contains("refresh = \"never\" cannot go with snapshot"), "{error:#}");
+        assert!(hint_of(&error).contains("leave `refresh` out"), "{}", hint_of(&error));
+    }
     bake(&format!("install = [\"tool\"]\n{dated}"));
     assert_eq!(version(&kitchen, "tool"), "1.0", "{}", kitchen.log());
     assert_eq!(names(&kitchen, "var/lib/apt/lists"), before);
