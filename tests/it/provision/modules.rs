@@ -150,6 +150,16 @@ fn a_stream_that_is_not_there_changes_nothing() {
     shop.fails("modules = [\"bad:1/default\"]", "the late reason", "own installation script");
 }
 
+/// The yum of Enterprise Linux 7 has no modules: it is not left to say so in its own words.
+#[test]
+fn modules_are_refused_where_the_image_has_yum_alone() {
+    let Some(shop) = Shop::new() else { return };
+    let bin = shop.kitchen.root().join("usr/bin");
+    std::fs::rename(bin.join("dnf"), bin.join("yum")).unwrap();
+    shop.fails("modules = [\"web:1\"]", "yum does not know modules: it needs dnf", "");
+    assert!(!shop.kitchen.exists("etc/dnf/modules.d/web.module"));
+}
+
 const GROUPS: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <comps><group><id>tools</id><name>Tools for All</name><default>false</default><uservisible>true</uservisible>
 <packagelist><packagereq type="mandatory">grouped</packagereq><packagereq type="optional">tool</packagereq>
