@@ -34,8 +34,8 @@ mod work;
 pub use base::find_base;
 pub use captured::finish;
 pub use enter::{Look, enter};
-use hooks::Progress;
 pub use hooks::hooks_left;
+use hooks::{AfterImage, Progress};
 pub use names::settle_name;
 pub use operator::Until;
 pub use publish::{PUBLISH, incomplete};
@@ -120,7 +120,8 @@ pub async fn resume(kitchen: &Kitchen<'_>, id: &BakeId) -> Result<(Baked, Option
 }
 
 /// The end of every bake: what the journal still owns is undone, newest first; then, where there is an image, the hooks
-/// after it, which the journal outlives. The first error stays the one that is reported.
+/// after it, which the journal outlives, and where some of them did not begin the process too. The first error stays
+/// the one that is reported.
 async fn settle(
     kitchen: &Kitchen<'_>,
     journal: Journal,
@@ -128,13 +129,14 @@ async fn settle(
     hooks: &[HookPlan],
     progress: Progress,
 ) -> Result<(Baked, Option<anyhow::Error>)> {
-    let is_kept = wind_up(kitchen, &journal, result.is_err()).await;
+    let is_disk_kept = wind_up(kitchen, &journal, result.is_err()).await;
     let result = match result {
         Ok(baked) => Ok(kitchen.after_image(hooks, progress, &journal, baked).await),
         Err(error) => Err(error),
     };
+    let is_kept = is_disk_kept || result.as_ref().is_ok_and(|after| after.is_kept);
     let ended = if is_kept { Ok(()) } else { journal.end() };
-    let (baked, incomplete) = result?;
+    let AfterImage { baked, incomplete, .. } = result?;
     let left = ended.err().map(|error| {
         let failure = Failure::new(
             Kind::Leftover,

@@ -30,7 +30,9 @@ impl Progress {
     /// What a journal says of it.
     pub(super) fn of(record: &Record) -> Self {
         let number = |key| record.notes.get(key).and_then(|number| number.parse().ok()).unwrap_or_default();
-        Self { begun: number(BEGUN), done: number(DONE) }
+        let (begun, done): (usize, usize) = (number(BEGUN), number(DONE));
+        // One begins when the one before it is done, also where the line that told of that found no room.
+        Self { begun, done: done.max(begun.saturating_sub(1)) }
     }
 
     fn left(self, hooks: &[&HookPlan]) -> Option<HooksLeft> {
@@ -74,6 +76,47 @@ struct Noted {
     hooks: Vec<HookPlan>,
 }
 
+/// What a bake came to once its image stands and the hooks after it are over.
+pub(super) struct AfterImage {
+    pub(super) baked: Baked,
+    /// What of publishing or of the hooks is missing.
+    pub(super) incomplete: Option<anyhow::Error>,
+    /// Whether the journal is kept, for whoever goes on with the hooks that did not begin.
+    pub(super) is_kept: bool,
+}
+
+/// Why not all of the hooks after an image are done.
+enum Unfinished {
+    /// One failed, or was stopped: how far it came nobody can tell.
+    Failed(anyhow::Error),
+    /// So many are done, and the next did not begin; whether the journal says the same.
+    NotBegun { error: anyhow::Error, done: usize, is_noted: bool },
+}
+
+impl Unfinished {
+    /// As a failure of a bake whose image is good.
+    fn told(self, baked: &Baked, hooks: &[&HookPlan]) -> anyhow::Error {
+        let (error, what, hint) = match self {
+            Self::Failed(error) => (
+                error,
+                "a hook after it failed".to_owned(),
+                "mend what it says, and run the hook by hand".to_owned(),
+            ),
+            Self::NotBegun { error, done, is_noted } => {
+                let left = Progress { begun: done, done }.left(hooks);
+                let hint = match is_noted {
+                    true => format!("go on with it by `bakehouse bake --resume {}`", baked.bake),
+                    // Its journal would have the one before as the one in which the bake died.
+                    false => "run them by hand".to_owned(),
+                };
+                (error, left.map(|left| left.told).unwrap_or_default(), hint)
+            }
+        };
+        let message = format!("the image {} is good, but {what}", baked.image);
+        error.context(Failure::new(Kind::Publish, message).hint(hint))
+    }
+}
+
 /// What a hook finds in its environment.
 type About = BTreeMap<String, String>;
 
@@ -114,14 +157,15 @@ impl Kitchen<'_> {
     /// The hooks of an image that stands. One that fails leaves it as it is, and is told with a kind of its own.
     ///
     /// Each is noted in the journal before it begins and when it is done, so that a bake that dies here is gone on
-    /// with without any of them running twice: `before` is how far it had come.
+    /// with without any of them running twice: `before` is how far it had come. So is one that is stopped before the
+    /// last of them began.
     pub(super) async fn after_image(
         &self,
         hooks: &[HookPlan],
         before: Progress,
         journal: &Journal,
         (baked, left): (Baked, Option<anyhow::Error>),
-    ) -> (Baked, Option<anyhow::Error>) {
+    ) -> AfterImage {
         let told = [
             ("BAKE", Some(&baked.bake)),
             ("CLOUD", Some(&baked.cloud)),
@@ -137,25 +181,25 @@ impl Kitchen<'_> {
         let about = variables(told.into_iter().filter_map(|(name, value)| Some((name, value?.clone()))));
         let hooks: Vec<_> = hooks.iter().filter(|hook| hook.at == HookPoint::AfterImage).collect();
         let image = &baked.image;
-        let error = match before.left(&hooks) {
+        let (error, is_kept) = match before.left(&hooks) {
             Some(left) if left.was_cut => {
                 let message = format!("the image {image} is good, but {}", left.told);
-                Some(
-                    Failure::new(Kind::Publish, message)
-                        .hint("see how far it came, and run it by hand")
-                        .into(),
-                )
+                let failure =
+                    Failure::new(Kind::Publish, message).hint("see how far it came, and run it by hand");
+                (Some(failure.into()), false)
             }
-            _ => self.each_after_image(&hooks, before.done, journal, about).await.err().map(|error| {
-                let message = format!("the image {image} is good, but a hook after it failed");
-                let hint = "mend what it says, and run the hook by hand";
-                error.context(Failure::new(Kind::Publish, message).hint(hint))
-            }),
+            _ => match self.each_after_image(&hooks, before.done, journal, about).await {
+                Ok(()) => (None, false),
+                Err(unfinished) => {
+                    let is_kept = matches!(unfinished, Unfinished::NotBegun { is_noted: true, .. });
+                    (Some(unfinished.told(&baked, &hooks)), is_kept)
+                }
+            },
         };
         if let (Some(_), Some(left)) = (&error, &left) {
             self.reporter.warn(&format!("{left:#}"));
         }
-        (baked, error.or(left))
+        AfterImage { baked, incomplete: error.or(left), is_kept }
     }
 
     async fn each_after_image(
@@ -164,12 +208,22 @@ impl Kitchen<'_> {
         done: usize,
         journal: &Journal,
         mut about: About,
-    ) -> Result<()> {
+    ) -> std::result::Result<(), Unfinished> {
         about.insert("BAKEHOUSE_HOOK".to_owned(), HookPoint::AfterImage.word().to_owned());
+        let mut is_noted = true;
         for (number, hook) in (1_usize..).zip(hooks).skip(done) {
-            journal.note(BEGUN, &number.to_string())?;
-            self.hook(hook, &about).await?;
-            journal.note(DONE, &number.to_string())?;
+            // Once it is noted as begun nobody runs it again: a bake that is to stop does not come to that.
+            let begun = self.stop.check().and_then(|()| journal.note(BEGUN, &number.to_string()));
+            begun.map_err(|error| Unfinished::NotBegun { error, done: number - 1, is_noted })?;
+            self.hook(hook, &about).await.map_err(Unfinished::Failed)?;
+            let noted = journal.note(DONE, &number.to_string());
+            is_noted = noted.is_ok();
+            if let Err(error) = noted {
+                let name = &hook.name;
+                self.reporter.warn(&format!(
+                    "the hook {name:?} after the image is done, which is not noted: {error:#}"
+                ));
+            }
         }
         Ok(())
     }

@@ -14,6 +14,8 @@ use super::site::{Ended, GOOD_STEP, NEEDED, On, Site, Stands};
 use crate::support::fifo::Fifo;
 use crate::support::host::has;
 
+mod stopped;
+
 /// Notes that it ran, and what it was told.
 const HOOK: &str =
     "#!/bin/sh\nset -e\necho \"$BAKEHOUSE_HOOK\" >> \"$OUT/ran\"\nenv > \"$OUT/$BAKEHOUSE_HOOK\"\n";
