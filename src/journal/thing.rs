@@ -47,11 +47,12 @@ pub enum Thing {
         /// registered meanwhile is not this one's to undo.
         bake: BakeId,
     },
-    /// A copy of a finished image in another Region. It is never undone: `publish` finishes it.
+    /// A copy of a finished image in another Region. No journal undoes it: `publish` finds it again by its name and
+    /// finishes it. One that was made to take another image's place goes once an image of its snapshots has the name.
     Copy {
         /// The Region of the copy.
         region: String,
-        /// Its name, which is the image's.
+        /// Its name: the image's, or `copy-of-…` where it is to take the place of an image that has that.
         name: String,
         /// `ami-…`: what it is a copy of.
         source: String,

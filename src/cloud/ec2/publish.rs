@@ -196,10 +196,12 @@ impl Ec2 {
         }
         let present = there.look(image, wanted).await?;
         report.snapshots = present.snapshots.keys().cloned().collect();
+        // What is left over of a replaced image is told, and holds nothing up.
+        let before = report.failures.len();
         for change in changes(wanted, &present, Timestamp::now()) {
             let text = change.to_string();
             // A parameter must not lead to an image that those who follow it cannot launch.
-            let is_held = change.is_last() && !report.failures.is_empty();
+            let is_held = change.is_last() && report.failures.len() > before;
             if is_held || !there.how.act {
                 report.missing.push(text);
                 continue;

@@ -20,6 +20,7 @@ use crate::error::{Failure, Kind};
 use crate::journal::Thing;
 use crate::plan::{describe_copy, name_taken};
 use crate::recipe::CopySpec;
+use crate::stop::Stop;
 
 /// A Region, and the image that is published in it.
 pub(super) struct There<'a> {
@@ -43,7 +44,7 @@ impl There<'_> {
     /// The image itself, available where something is to be changed.
     pub(super) async fn source(&self, act: bool) -> Result<String> {
         if act {
-            self.available(&self.image.id, Sort::Image, self.ec2.settings.image).await?;
+            self.available(&self.image.id, Sort::Image, self.ec2.settings.image, self.how.stop).await?;
         }
         Ok(self.image.id.clone())
     }
@@ -76,7 +77,7 @@ impl There<'_> {
         };
         report.image = Some(image.clone());
         if self.how.act {
-            self.available(&image, Sort::Copy, limit).await?;
+            self.available(&image, Sort::Copy, limit, self.how.stop).await?;
         }
         Ok(Some(image))
     }
@@ -167,10 +168,16 @@ impl There<'_> {
         tags
     }
 
-    pub(super) async fn available(&self, image: &str, sort: Sort, limit: std::time::Duration) -> Result<()> {
+    pub(super) async fn available(
+        &self,
+        image: &str,
+        sort: Sort,
+        limit: std::time::Duration,
+        stop: &Stop,
+    ) -> Result<()> {
         let patience = Patience { first: self.ec2.settings.first, limit, visible: self.ec2.settings.visible };
         let waiting = self.watcher.wait(sort, image, patience, |seen| image_verdict(image, seen));
-        let waited = self.how.stop.race(waiting).await;
+        let waited = stop.race(waiting).await;
         waited
             .map(drop)
             .with_context(|| format!("waiting for {image} in {} to be available", self.api.region))

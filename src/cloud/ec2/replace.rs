@@ -15,11 +15,11 @@ use anyhow::{Context as _, Result};
 use aws_sdk_ec2::types::Image;
 
 use super::Ec2;
-use super::api::{any_of, filter, tags};
+use super::api::{Api, any_of, filter, tags};
 use super::capture::{BAKE_TAG, Registration, bake_of};
 use super::disk::never_came_to_be;
 use super::explain::Trouble;
-use super::retry::{insist, jitter, search};
+use super::retry::{Effort, insist, jitter, search};
 use super::shelf::protection;
 use crate::error::{Failure, Kind, kind_of};
 use crate::journal::{Journal, Standing, Thing};
@@ -126,7 +126,7 @@ impl Ec2 {
     ) -> Result<()> {
         let image = old.image_id().context("finding the id of the image to be replaced")?.to_owned();
         let snapshots = match delete_snapshots {
-            true => self.own_snapshots_of(old).await?,
+            true => own_snapshots_of(&self.api, self.effort(None), old).await?,
             false => Vec::new(),
         };
         let entry = new.journal.intend(Thing::Replaced {
@@ -143,25 +143,6 @@ impl Ec2 {
             }
             Err(trouble) => Err(self.half_way(trouble.into_error(), new)),
         }
-    }
-
-    /// The snapshots of an image that are this account's.
-    async fn own_snapshots_of(&self, image: &Image) -> Result<Vec<String>> {
-        let ids: Vec<_> = image
-            .block_device_mappings()
-            .iter()
-            .filter_map(|mapping| mapping.ebs()?.snapshot_id().map(str::to_owned))
-            .filter(|id| !id.is_empty())
-            .collect();
-        if ids.is_empty() {
-            return Ok(ids);
-        }
-        let filters = vec![any_of("snapshot-id", &ids)];
-        let own = insist(self.effort(None), || self.api.own_snapshots(filters.clone()))
-            .await
-            .map_err(Trouble::into_error)
-            .context("looking for the snapshots of the image to be replaced")?;
-        Ok(own.into_iter().map(|snapshot| snapshot.id).collect())
     }
 
     /// An image that ended in failure has the name no more, and is in the way of the next try.
@@ -234,6 +215,29 @@ impl Ec2 {
         }
         Ok(())
     }
+}
+
+/// The snapshots of an image.
+pub(super) fn snapshots_of(image: &Image) -> Vec<String> {
+    let mappings = image.block_device_mappings().iter();
+    mappings
+        .filter_map(|mapping| mapping.ebs()?.snapshot_id().map(str::to_owned))
+        .filter(|id| !id.is_empty())
+        .collect()
+}
+
+/// Those of them that are this account's.
+pub(super) async fn own_snapshots_of(api: &Api, effort: Effort<'_>, image: &Image) -> Result<Vec<String>> {
+    let ids = snapshots_of(image);
+    if ids.is_empty() {
+        return Ok(ids);
+    }
+    let filters = vec![any_of("snapshot-id", &ids)];
+    let own = insist(effort, || api.own_snapshots(filters.clone()))
+        .await
+        .map_err(Trouble::into_error)
+        .context("looking for the snapshots of the image to be replaced")?;
+    Ok(own.into_iter().map(|snapshot| snapshot.id).collect())
 }
 
 /// Whether a bake of this journal deregistered an image, which a Describe call may show for a while yet.

@@ -10,6 +10,7 @@ use crate::support::standin::{Options, REGION, Standin};
 
 mod refusals;
 mod replaced;
+mod replaced_meanwhile;
 mod unfinished;
 
 pub const KEY: &str = "arn:aws:kms:eu-central-1:123456789012:key/0b1d0c2e-3f4a-5678-9abc-def012345678";

@@ -1,6 +1,7 @@
 //! Names that are taken where copies go: an image is replaced in every Region, and a number is free in all of them.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,16 +13,16 @@ use super::{arch, modifying, tags};
 use crate::bake_ec2::{Builder, RECIPE};
 use crate::support::standin::{Options, REGION, Standin};
 
-const FAR: &str = "us-east-1";
+pub const FAR: &str = "us-east-1";
 
-fn recipe(collision: &str) -> String {
+pub fn recipe(collision: &str) -> String {
     let named =
         RECIPE.replace("name = \"small-{arch}\"", &format!("name = \"web\"\non_collision = \"{collision}\""));
     format!("{named}\n[publish]\nregions = [\"{FAR}\"]\nparameters = [\"/images/web/{{arch}}\"]\n")
 }
 
 /// The image of a name in a Region, and how many images and snapshots there are.
-fn there(standin: &Standin, region: &str, name: &str) -> (Option<Value>, usize, usize) {
+pub fn there(standin: &Standin, region: &str, name: &str) -> (Option<Value>, usize, usize) {
     let state = standin.state_of(region);
     let images = state["images"].as_array().unwrap();
     let found = images.iter().find(|image| image["Name"] == name).cloned();
@@ -92,7 +93,7 @@ fn an_image_is_replaced_in_every_region_once_its_copy_there_is_complete() {
 
 #[test]
 fn what_broke_off_between_the_old_copy_and_the_new_one_is_finished_by_publish() {
-    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Some(builder) = Builder::start(&Options::default(), json!({"boot_mode": "uefi"})) else { return };
     let Builder { standin, bakery, .. } = &builder;
     bakery.put("recipe.toml", recipe("fail"));
     let bake = |more: &[&str]| bakery.bakehouse(&[&["bake", "recipe.toml"], more].concat());
@@ -101,7 +102,11 @@ fn what_broke_off_between_the_old_copy_and_the_new_one_is_finished_by_publish() 
     assert!(refused.err.contains("--replace"), "{}", refused.told());
     for (fault, stands) in [
         (json!({"action": "DeregisterImage", "on": 1}), true),
-        (json!({"action": "RegisterImage", "on": 1}), false),
+        // What can be refused of the new registration is refused while the old image stands.
+        (json!({"action": "DescribeImageAttribute", "on": 1}), true),
+        (json!({"action": "RegisterImage", "on": 1}), true),
+        // As where the permission is taken away in that very moment.
+        (json!({"action": "RegisterImage", "on": 2}), false),
         (json!({"action": "DeregisterImage", "on": 2}), true),
     ] {
         standin.clear_requests();
@@ -146,38 +151,110 @@ fn a_number_is_free_in_every_region_and_a_protected_copy_is_not_replaced() {
 #[test]
 fn killed_at_each_call_of_a_replacement_elsewhere_publish_finishes_it() {
     let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Builder { bakery, .. } = &builder;
+    bakery.put("recipe.toml", recipe("replace"));
+    bakery.bakehouse(&["bake", "recipe.toml"]).good();
+    for (action, nth, when) in [
+        ("CopyImage", 1, "before"),
+        ("CopyImage", 1, "after"),
+        // That it is allowed is asked first, by a call that does nothing.
+        ("RegisterImage", 1, "before"),
+        ("DeregisterImage", 1, "before"),
+        ("DeregisterImage", 1, "after"),
+        ("RegisterImage", 2, "before"),
+        ("RegisterImage", 2, "after"),
+        ("DeregisterImage", 2, "before"),
+        ("DeregisterImage", 2, "after"),
+        ("PutParameter", 1, "before"),
+        ("PutParameter", 1, "after"),
+    ] {
+        let image = bakery.bakehouse(&["bake", "recipe.toml", "--no-publish"]).id();
+        ended_at(&builder, &image, (action, nth, when), Signal::SIGKILL);
+        let ran = bakery.bakehouse(&["publish", &image, "--recipe", "recipe.toml"]).good();
+        is_replaced(&builder, &image, &format!("{action} {nth} {when}: {}", ran.told()));
+    }
+    bakery.assert_nothing_left();
+}
+
+#[test]
+fn a_signal_after_the_old_image_elsewhere_went_is_heard_once_the_new_one_has_its_name() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
     let Builder { standin, bakery, .. } = &builder;
     bakery.put("recipe.toml", recipe("replace"));
     bakery.bakehouse(&["bake", "recipe.toml"]).good();
-    let calls = [
-        ("CopyImage", 1),
-        ("DeregisterImage", 1),
-        ("RegisterImage", 1),
-        ("DeregisterImage", 2),
-        ("PutParameter", 1),
-    ];
-    for (action, nth) in calls {
-        for when in ["before", "after"] {
-            let image = bakery.bakehouse(&["bake", "recipe.toml", "--no-publish"]).id();
-            let publish = ["publish", &image, "--recipe", "recipe.toml"];
-            standin.fault(json!({"action": action, "kind": "hold", "when": when, "on": nth, "region": FAR}));
-            let mut child =
-                bakery.command(&[], &publish).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-            assert!(!standin.held(Duration::from_secs(60)).is_empty(), "{action} {nth} {when}: not reached");
-            let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
-            kill(Pid::from_raw(children.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
-            child.wait().unwrap();
-            standin.release(true);
-            standin.clear_faults();
-            let ran = bakery.bakehouse(&publish).good();
-            let (found, images, snapshots) = there(standin, FAR, "web");
-            let found = found.unwrap_or_else(|| panic!("{action} {nth} {when}: {}", ran.told()));
-            assert_eq!(tags(&found)["bakehouse:source"], image, "{action} {nth} {when}");
-            assert_eq!(images, 1, "{action} {nth} {when}: no image is left beside it\n{}", ran.told());
-            assert!(snapshots >= 2, "the old ones stay unless asked for");
-            let parameter = &standin.state_of(FAR)["parameters"][format!("/images/web/{}", arch())];
-            assert_eq!(*parameter, found["ImageId"], "{action} {nth} {when}");
+    // The new image is waited for too.
+    standin.latencies(json!({"image": 0.5}));
+    for (action, nth, when, goes_on) in [
+        ("CopyImage", 1, "after", false),
+        ("RegisterImage", 1, "before", false),
+        ("DeregisterImage", 1, "before", true),
+        ("DeregisterImage", 1, "after", true),
+        ("RegisterImage", 2, "before", true),
+        ("RegisterImage", 2, "after", true),
+        ("DeregisterImage", 2, "before", true),
+        ("DeregisterImage", 2, "after", true),
+    ] {
+        let at = format!("{action} {nth} {when}");
+        let image = bakery.bakehouse(&["bake", "recipe.toml", "--no-publish"]).id();
+        let (old, ..) = there(standin, FAR, "web");
+        let told = ended_at(&builder, &image, (action, nth, when), Signal::SIGTERM);
+        assert!(told.contains("stopped by SIGTERM"), "{at}: {told}");
+        let (found, images, _) = there(standin, FAR, "web");
+        if goes_on {
+            let found = found.unwrap_or_else(|| panic!("{at}: {told}"));
+            assert_eq!((tags(&found)["bakehouse:source"], images), (&*image, 1), "{at}: {told}");
+            assert_eq!(found["State"], "available", "{at}: {told}");
+        } else {
+            assert_eq!(found.map(|found| found["ImageId"].clone()), old.map(|old| old["ImageId"].clone()));
         }
+        let ran = bakery.bakehouse(&["publish", &image, "--recipe", "recipe.toml"]).good();
+        is_replaced(&builder, &image, &format!("{at}: {}", ran.told()));
     }
     bakery.assert_nothing_left();
+}
+
+/// Publishes an image, and ends that by a signal while a call elsewhere is held: the `nth` of an action, before or
+/// after it is carried out. What was told on standard error.
+fn ended_at(builder: &Builder, image: &str, call: (&str, u32, &str), signal: Signal) -> String {
+    let Builder { standin, bakery, .. } = builder;
+    let (action, nth, when) = call;
+    standin.fault(json!({"action": action, "kind": "hold", "when": when, "on": nth, "region": FAR}));
+    let publish = ["publish", image, "--recipe", "recipe.toml"];
+    let mut child =
+        bakery.command(&[], &publish).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    assert!(!standin.held(Duration::from_secs(60)).is_empty(), "{call:?}: not reached");
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+    kill(Pid::from_raw(children.trim().parse().unwrap()), signal).unwrap();
+    let mut told = String::new();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut released = signal == Signal::SIGKILL;
+    for line in lines {
+        told.push_str(&line);
+        told.push('\n');
+        // From here on the request is known, and the held call may be answered.
+        if !released && line.contains("stopping") {
+            standin.release(false);
+            released = true;
+        }
+    }
+    let status = child.wait().unwrap();
+    if signal == Signal::SIGKILL {
+        standin.release(true);
+    } else {
+        assert_eq!(status.code(), Some(13), "{call:?}: {told}");
+    }
+    standin.clear_faults();
+    told
+}
+
+/// Asserts that a copy of an image has the name elsewhere, alone, and that the parameter says it.
+#[track_caller]
+fn is_replaced(builder: &Builder, image: &str, at: &str) {
+    let (found, images, snapshots) = there(&builder.standin, FAR, "web");
+    let found = found.unwrap_or_else(|| panic!("nobody has the name: {at}"));
+    assert_eq!(tags(&found)["bakehouse:source"], image, "{at}");
+    assert_eq!(images, 1, "an image is left beside it: {at}");
+    assert!(snapshots >= 2, "the old ones stay unless asked for: {at}");
+    let parameter = &builder.standin.state_of(FAR)["parameters"][format!("/images/web/{}", arch())];
+    assert_eq!(*parameter, found["ImageId"], "{at}");
 }

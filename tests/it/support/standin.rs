@@ -128,7 +128,12 @@ impl Standin {
 
     /// An image goes without its snapshots, as when EC2 got no further.
     pub fn forget_image(&self, image: &str) {
-        self.post("forget", &json!({"image": image}));
+        self.forget_image_in(REGION, image);
+    }
+
+    /// The same in any Region.
+    pub fn forget_image_in(&self, region: &str, image: &str) {
+        self.post("forget", &json!({"image": image, "region": region}));
     }
 
     /// Sets a fault, or a list of them; see `tests/standin/README.md`.
