@@ -27,6 +27,13 @@ users = [
 remove_users = ["games", "never-was"]
 "#;
 
+/// Writes a file of the root, its folder with it.
+fn put(kitchen: &Kitchen, path: &str, content: &str) {
+    let path = kitchen.root().join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, content).unwrap();
+}
+
 #[test]
 fn users_and_groups_are_made_once_and_own_what_files_copies() {
     if !runs_here() {
@@ -81,11 +88,7 @@ fn units_are_enabled_disabled_and_masked_by_their_files() {
         return;
     }
     let kitchen = whole();
-    let put = |path: &str, content: &str| {
-        let path = kitchen.root().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
-    };
+    let put = |path: &str, content: &str| put(&kitchen, path, content);
     for name in ["one", "two", "three", "four"] {
         let unit = "[Service]\nExecStart=/usr/bin/touch /started\n[Install]\nWantedBy=multi-user.target\n";
         put(&format!("usr/lib/systemd/system/{name}.service"), unit);
@@ -119,11 +122,7 @@ fn presets_settle_all_units_and_what_is_said_besides_wins() {
         return;
     }
     let kitchen = whole();
-    let put = |path: &str, content: &str| {
-        let path = kitchen.root().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
-    };
+    let put = |path: &str, content: &str| put(&kitchen, path, content);
     for name in ["asked", "left", "said", "shut"] {
         let unit = format!(
             "[Service]\nExecStart=/usr/bin/touch /started\n[Install]\nWantedBy=multi-user.target\nAlias={name}-too.service\n"
