@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::bake::{can_bake, offline_base, web_package};
-use crate::support::bakery::{Bakery, look_into, small_disk};
+use crate::support::bakery::{Bakery, Ran, look_into, small_disk};
 use crate::support::host::has;
 use crate::support::images::Image;
 use crate::support::standin::{INSTANCE, Options, REGION, Standin, ZONE};
@@ -62,6 +64,19 @@ impl Builder {
         bakery.put("setup.sh", "#!/bin/sh\necho baked > /srv/mark\n");
         bakery.put("recipe.toml", RECIPE);
         Self { standin, bakery, ami, snapshot, disk }
+    }
+
+    /// Runs the command, and does something while a call that it makes is held.
+    pub fn while_held(&self, mut call: Value, arguments: &[&str], meanwhile: impl FnOnce()) -> Ran {
+        call["kind"] = json!("hold");
+        self.standin.fault(call.clone());
+        thread::scope(|scope| {
+            let running = scope.spawn(|| self.bakery.bakehouse(arguments));
+            assert!(!self.standin.held(Duration::from_secs(60)).is_empty(), "{call}: not reached");
+            meanwhile();
+            self.standin.release(false);
+            running.join().unwrap()
+        })
     }
 
     /// How many volumes, snapshots and images there are, the base's own left out.
@@ -185,7 +200,7 @@ fn what_is_made_is_tagged_at_creation_and_inherits_from_the_base() {
         tags(&standin.find("snapshots", "SnapshotId", snapshot).unwrap())["bakehouse:bake"],
         own["bakehouse:bake"]
     );
-    let volume = standin.requests_of("CreateVolume", 1, std::time::Duration::ZERO)[0].clone();
+    let volume = standin.requests_of("CreateVolume", 1, Duration::ZERO)[0].clone();
     let parameters = volume.to_string();
     for word in ["gp3", "4000", "200", ZONE, "ClientToken"] {
         assert!(parameters.contains(word), "{word}: {parameters}");
@@ -243,7 +258,7 @@ fn eight_bakes_at_once_each_have_their_own_device() {
         "setup.sh",
         "#!/bin/sh\necho baked > /srv/mark\nread -r a b < /proc/uptime; echo \"$WHO\" > /srv/who\n",
     );
-    let baked: Vec<Value> = std::thread::scope(|scope| {
+    let baked: Vec<Value> = thread::scope(|scope| {
         let bakes: Vec<_> = (0..8)
             .map(|number| {
                 scope.spawn(move || {

@@ -11,6 +11,8 @@
 //!
 //! A bake that dies between 2 and 3 is finished by whoever takes up its journal.
 
+use std::ops::ControlFlow;
+
 use anyhow::{Context as _, Result};
 use aws_sdk_ec2::types::Image;
 
@@ -23,7 +25,7 @@ use super::retry::{Effort, insist, jitter, search};
 use super::shelf::protection;
 use crate::error::{Failure, Kind, kind_of};
 use crate::journal::{Journal, Standing, Thing};
-use crate::plan::protected;
+use crate::plan::{BakeId, protected};
 use crate::stop::Stop;
 
 /// How often a name that somebody else takes meanwhile is taken back.
@@ -40,9 +42,9 @@ impl Ec2 {
         let bake = bake_of(&new.spec.tags)?;
         let resumed = half_replaced(new.journal);
         if !resumed {
-            let old = self.holder_of(&new.spec.name).await?;
-            let Some(old) = old.filter(|old| tags(old.tags()).get(BAKE_TAG) != Some(&bake.0)) else {
-                return self.registered(new, self.image_thing(new.spec)?, stop).await;
+            let old = match self.image_in_the_way(new, &bake, stop).await? {
+                ControlFlow::Continue(old) => old,
+                ControlFlow::Break(made) => return Ok(made),
             };
             if let Some(how) = protection(&old) {
                 return Err(protected(&new.spec.name, old.image_id().unwrap_or_default(), how).into());
@@ -92,6 +94,43 @@ impl Ec2 {
                 }
                 Some(other) => return Err(self.superseded(&other, new, error).await),
             }
+        }
+    }
+
+    /// The image of another that has the name; where nobody has it, the new one takes it at once, and what was made
+    /// is returned.
+    async fn image_in_the_way(
+        &self,
+        new: &Registration<'_>,
+        bake: &BakeId,
+        stop: &Stop,
+    ) -> Result<ControlFlow<(String, u32), Image>> {
+        let others = |image: &Image| tags(image.tags()).get(BAKE_TAG) != Some(&bake.0);
+        let mut round = 1;
+        loop {
+            if let Some(old) = self.holder_of(&new.spec.name).await?.filter(others) {
+                return Ok(ControlFlow::Continue(old));
+            }
+            let error = match self.registered(new, self.image_thing(new.spec)?, stop).await {
+                Ok(made) => return Ok(ControlFlow::Break(made)),
+                Err(error) => error,
+            };
+            if stop.check().is_err() {
+                return Err(error);
+            }
+            // Nobody had it for the moment between another bake's old image and its new one, or EC2 knows the name of
+            // what was deregistered for a while yet.
+            if kind_of(&error) == Kind::Name && round < ROUNDS {
+                round += 1;
+                tokio::time::sleep(jitter(round)).await;
+                continue;
+            }
+            // Another bake may have taken the name from an image that was not available yet.
+            let holder = self.holder_of(&new.spec.name).await.unwrap_or(None).filter(others);
+            return Err(match holder {
+                Some(other) => self.superseded(&other, new, error).await,
+                None => error,
+            });
         }
     }
 

@@ -1,8 +1,5 @@
 //! What others do in another Region while an image is replaced there, and what EC2 leaves of the old image.
 
-use std::thread;
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::replaced::{FAR, recipe, there};
@@ -13,16 +10,8 @@ use crate::support::standin::Options;
 
 /// Runs the command, and does something while a call elsewhere is held.
 fn while_held(builder: &Builder, call: (&str, &str), arguments: &[&str], meanwhile: impl FnOnce()) -> Ran {
-    let Builder { standin, bakery, .. } = builder;
     let (action, when) = call;
-    standin.fault(json!({"action": action, "kind": "hold", "when": when, "region": FAR}));
-    thread::scope(|scope| {
-        let running = scope.spawn(|| bakery.bakehouse(arguments));
-        assert!(!standin.held(Duration::from_secs(60)).is_empty(), "{call:?}: not reached");
-        meanwhile();
-        standin.release(false);
-        running.join().unwrap()
-    })
+    builder.while_held(json!({"action": action, "when": when, "region": FAR}), arguments, meanwhile)
 }
 
 fn id(image: &Value) -> String {

@@ -4,3 +4,4 @@ pub mod attributes;
 mod billing;
 mod flags;
 mod names;
+mod names_meanwhile;

@@ -24,7 +24,7 @@ fn deeds(standin: &Standin) -> Vec<String> {
         .collect()
 }
 
-fn image(standin: &Standin, name: &str) -> Option<Value> {
+pub fn image(standin: &Standin, name: &str) -> Option<Value> {
     let images = standin.state()["images"].as_array().unwrap().clone();
     images.into_iter().find(|image| image["Name"] == name)
 }

@@ -1,0 +1,84 @@
+//! What others do with a name while an image is to take it.
+
+use serde_json::json;
+
+use super::names::image;
+use crate::bake_ec2::Builder;
+use crate::support::bakery::Ran;
+use crate::support::standin::Options;
+
+const REPLACE: [&str; 7] = ["bake", "recipe.toml", "--name", "web", "--force", "--deadline", "visible=2s"];
+
+/// Bakes in the place of an image of the name, if any; meanwhile others do something, before or after RegisterImage
+/// is carried out for the first time.
+fn while_registering(builder: &Builder, when: &str, meanwhile: impl FnOnce()) -> Ran {
+    builder.while_held(json!({"action": "RegisterImage", "when": when}), &REPLACE, meanwhile)
+}
+
+#[test]
+fn an_image_that_comes_while_nobody_has_the_name_is_replaced_too() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Builder { standin, bakery, disk, .. } = &builder;
+    let mut other = None;
+    let ran = while_registering(&builder, "before", || {
+        other = Some(standin.seed(disk.path(), json!({"name": "web"})));
+    });
+    let told = ran.told();
+    let new = ran.id();
+    assert_eq!(image(standin, "web").unwrap()["ImageId"], new, "{told}");
+    let (other, snapshot) = other.unwrap();
+    assert!(standin.find("images", "ImageId", &other).is_none(), "{told}");
+    assert!(standin.find("snapshots", "SnapshotId", &snapshot).is_none(), "--force: deleted\n{told}");
+    assert_eq!(builder.left(), (0, 1, 1), "{told}");
+    bakery.assert_nothing_left();
+}
+
+#[test]
+fn one_that_comes_and_is_protected_stands() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Builder { standin, bakery, disk, .. } = &builder;
+    let mut other = None;
+    let ran = while_registering(&builder, "before", || {
+        let about = json!({"name": "web", "protection": "enabled-without-cooldown"});
+        other = Some(standin.seed(disk.path(), about).0);
+    });
+    let other = other.unwrap();
+    ran.refused(12, &[&other, "protected from being deregistered"]);
+    assert_eq!(image(standin, "web").unwrap()["ImageId"], other);
+    assert_eq!(builder.left(), (0, 1, 1));
+    bakery.assert_nothing_left();
+}
+
+#[test]
+fn a_name_that_ec2_holds_taken_though_nobody_has_it_is_asked_for_again() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Builder { standin, bakery, .. } = &builder;
+    standin.fault(json!({"action": "RegisterImage", "kind": "error", "code": "InvalidAMIName.Duplicate",
+        "message": "AMI name web is already in use by AMI ami-0000000000000gone"}));
+    bakery.bakehouse(&REPLACE).good();
+    assert_eq!(builder.left(), (0, 1, 1));
+    standin.fault(json!({"action": "RegisterImage", "kind": "error", "code": "InvalidAMIName.Duplicate",
+        "message": "AMI name app is already in use by AMI ami-0000000000000gone", "times": 0}));
+    let never = ["bake", "recipe.toml", "--name", "app", "--replace"];
+    bakery.bakehouse(&never).refused(12, &["AMI name app is already in use"]);
+    assert_eq!(builder.left(), (0, 1, 1));
+    bakery.assert_nothing_left();
+}
+
+#[test]
+fn an_image_whose_name_another_takes_while_it_is_pending_is_undone() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Builder { standin, bakery, disk, .. } = &builder;
+    standin.latencies(json!({"image": 600}));
+    let mut other = None;
+    let ran = while_registering(&builder, "after", || {
+        let own = image(standin, "web").unwrap()["ImageId"].as_str().unwrap().to_owned();
+        standin.forget_image(&own);
+        other = Some(standin.seed(disk.path(), json!({"name": "web"})).0);
+    });
+    let other = other.unwrap();
+    ran.refused(12, &[&format!("another bake gave the name web to {other}"), "bake again"]);
+    assert_eq!(image(standin, "web").unwrap()["ImageId"], other);
+    assert_eq!(builder.left(), (0, 1, 1));
+    bakery.assert_nothing_left();
+}
