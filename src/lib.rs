@@ -8,6 +8,7 @@
 
 pub mod bake;
 pub mod beneath;
+pub mod broom;
 pub mod cli;
 pub mod cloud;
 pub mod contents;

@@ -15,6 +15,10 @@ use crate::journal::{self, Entry, Journal, Record, Standing, Thing};
 use crate::report::Reporter;
 use crate::stop::Stop;
 
+mod logs;
+
+pub use logs::logs;
+
 /// What is to be done with one thing of a dead bake, or was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::settings::Output;
 use super::{Context, block_on, clouds, print, tell_failure};
+use crate::broom::Swept;
 use crate::error::{Failure, Interrupted, Kind};
 use crate::provision::shrink;
 use crate::recipe::units::{show_duration, show_size};
@@ -29,6 +30,9 @@ pub struct Args {
     /// How long what bakes share stays in its caches (packages, downloads), as 30d; 0s: all that no bake uses now goes
     #[arg(long, value_name = "AGE", default_value = "30d")]
     pub caches_older_than: String,
+    /// How long the logs of bakes that ended stay, as 90d; what `images show` knows of an image stays
+    #[arg(long, value_name = "AGE", default_value = "90d")]
+    pub logs_older_than: String,
     /// Release; without it, what would be released is shown
     #[arg(long)]
     pub yes: bool,
@@ -43,8 +47,13 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         None => OLDER,
         Some(text) => age("--older-than", text, "6h")?,
     };
+    let caches = age("--caches-older-than", &args.caches_older_than, "30d")?;
+    let logs = age("--logs-older-than", &args.logs_older_than, "90d")?;
     // First of all: a full disk is to get room even where the cloud does not answer.
-    shrink_caches(context, age("--caches-older-than", &args.caches_older_than, "30d")?, args.yes);
+    let (now, settings) = (SystemTime::now(), &context.settings);
+    make_room(context, ["caches", "kept"], caches, args.yes, shrink(&settings.cache, caches, now, args.yes));
+    let swept = sweep::logs(&settings.logs, &settings.state, logs, now, args.yes);
+    make_room(context, ["logs", "written to"], logs, args.yes, swept);
     block_on(context, async {
         super::signals::leave_when_hurried(context, None);
         let cloud = clouds::connect(context).await?;
@@ -80,22 +89,26 @@ fn age(flag: &str, text: &str, such: &str) -> Result<Duration> {
     Ok(Duration::from_secs(seconds))
 }
 
-/// Says what went of the caches, or would; what is in the way there keeps nothing else from being swept.
-fn shrink_caches(context: &Context, older: Duration, act: bool) {
-    let (gone, done) = shrink(&context.settings.cache, older, SystemTime::now(), act);
+/// Says what went of files that only grow, or would; what is in the way there keeps nothing else from being swept.
+fn make_room(
+    context: &Context,
+    [what, done]: [&str; 2],
+    older: Duration,
+    act: bool,
+    swept: (Swept, Result<()>),
+) {
+    let (gone, error) = (swept.0, swept.1.err());
     if gone.files > 0 {
         let (files, verb) = match gone.files {
             1 => ("1 file".to_owned(), if act { "was removed" } else { "would go" }),
             files => (format!("{files} files"), if act { "were removed" } else { "would go" }),
         };
         let size = show_size(gone.bytes.next_multiple_of(1 << 20));
-        context.reporter.note(&format!(
-            "caches: {files}, {size}, kept for longer than {} {verb}",
-            show_duration(older.as_secs())
-        ));
+        let older = show_duration(older.as_secs());
+        context.reporter.note(&format!("{what}: {files}, {size}, {done} longer than {older} ago {verb}"));
     }
-    if let Err(error) = done {
-        context.reporter.warn(&format!("making the caches smaller: {error:#}"));
+    if let Some(error) = error {
+        context.reporter.warn(&format!("making the {what} smaller: {error:#}"));
     }
 }
 

@@ -36,7 +36,7 @@ use crate::stop::Stop;
 pub use download::fetch_staged as fetch_url;
 pub use hook::run_hook;
 pub use secrets::Vault;
-pub use shrink::{Shrunk, shrink};
+pub use shrink::shrink;
 use template::Words;
 pub use template::check as check_template;
 

@@ -8,49 +8,35 @@
 //! gives it is touched.
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::{cache, download};
+use crate::broom::{Broom, Remove, Swept, entries, folders, name_of};
 
 /// A bake looks whether its downloads are there, and stages them later: what was looked at so lately stays.
 const LOOKED_AT: Duration = Duration::from_secs(6 * 3600);
-
-/// What went, or would.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Shrunk {
-    /// How many files.
-    pub files: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
 
 /// Removes what was kept for longer than `older` from a folder of caches; without `act` it only says what that is.
 /// Caches that a bake is using now are left for the next time. What went is told beside what did not.
 ///
 /// # Errors
 /// The first thing that kept a file from being removed. All others went nevertheless.
-pub fn shrink(caches: &Path, older: Duration, now: SystemTime, act: bool) -> (Shrunk, Result<()>) {
+pub fn shrink(caches: &Path, older: Duration, now: SystemTime, act: bool) -> (Swept, Result<()>) {
     let remove: &Remove<'_> = &|path| std::fs::remove_file(path);
     shrink_by(caches, older, now, act.then_some(remove))
 }
-
-/// How a file is removed.
-type Remove<'a> = dyn Fn(&Path) -> io::Result<()> + 'a;
 
 fn shrink_by(
     caches: &Path,
     older: Duration,
     now: SystemTime,
     remove: Option<&Remove<'_>>,
-) -> (Shrunk, Result<()>) {
-    let before = now.checked_sub(older).unwrap_or(UNIX_EPOCH);
-    let mut broom = Broom { before, remove, gone: Shrunk::default(), wrong: Ok(()) };
+) -> (Swept, Result<()>) {
+    let mut broom = Broom::new(older, now, remove);
     for home in folders(caches) {
         match name_of(&home) {
             "downloads" => broom.downloads(&home, now),
@@ -59,14 +45,6 @@ fn shrink_by(
         }
     }
     (broom.gone, broom.wrong)
-}
-
-struct Broom<'a> {
-    before: SystemTime,
-    /// None where it is only to be said what would go.
-    remove: Option<&'a Remove<'a>>,
-    gone: Shrunk,
-    wrong: Result<()>,
 }
 
 impl Broom<'_> {
@@ -116,19 +94,6 @@ impl Broom<'_> {
         }
     }
 
-    fn files(&mut self, folder: &Path, before: SystemTime, ours: impl Fn(&str) -> bool) {
-        for (path, meta) in entries(folder).filter(|(path, meta)| meta.is_file() && ours(name_of(path))) {
-            let changed = Duration::new(
-                u64::try_from(meta.ctime()).unwrap_or_default(),
-                u32::try_from(meta.ctime_nsec()).unwrap_or_default(),
-            );
-            if UNIX_EPOCH + changed <= before && self.removed(&path) {
-                self.gone.files += 1;
-                self.gone.bytes += meta.blocks() * 512;
-            }
-        }
-    }
-
     /// Links `depth` folders below the cache that lead to none of its files any more.
     fn forget_names(&mut self, names: &Path, files: &Path, depth: usize) {
         for (path, meta) in entries(names) {
@@ -147,40 +112,13 @@ impl Broom<'_> {
             }
         }
     }
-
-    /// Whether it is this broom that removed the file, or would. What is in the way keeps no other from going.
-    fn removed(&mut self, path: &Path) -> bool {
-        match self.remove.map_or(Ok(()), |remove| remove(path)) {
-            Ok(()) => true,
-            // Another `gc` was first.
-            Err(error) if error.kind() == ErrorKind::NotFound => false,
-            Err(error) => {
-                if self.wrong.is_ok() {
-                    self.wrong = Err(error).with_context(|| format!("removing {}", path.display()));
-                }
-                false
-            }
-        }
-    }
-}
-
-/// A path's last name; nothing of the builder's has one that is not UTF-8, but what it downloads.
-fn name_of(path: &Path) -> &str {
-    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
-}
-
-/// What is in a folder, as far as it may be looked at: none in one that is not there.
-fn entries(folder: &Path) -> impl Iterator<Item = (PathBuf, std::fs::Metadata)> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
-}
-
-fn folders(folder: &Path) -> impl Iterator<Item = PathBuf> {
-    entries(folder).filter(|(_, meta)| meta.is_dir()).map(|(path, _)| path)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+    use std::path::PathBuf;
+
     use super::*;
 
     const MONTH: Duration = Duration::from_secs(30 * 86_400);
@@ -192,7 +130,7 @@ mod tests {
         path
     }
 
-    fn swept(caches: &Path, older: Duration, now: SystemTime, act: bool) -> Shrunk {
+    fn swept(caches: &Path, older: Duration, now: SystemTime, act: bool) -> Swept {
         let (gone, done) = shrink(caches, older, now, act);
         done.unwrap();
         gone
@@ -232,7 +170,7 @@ mod tests {
         std::fs::create_dir_all(caches.join("apt/work")).unwrap();
         std::fs::create_dir_all(caches.join("downloads/empty")).unwrap();
         let later = SystemTime::now() + MONTH + MONTH;
-        assert_eq!(swept(caches, MONTH, later, true), Shrunk::default());
+        assert_eq!(swept(caches, MONTH, later, true), Swept::default());
         for path in theirs {
             assert!(path.symlink_metadata().is_ok(), "{} is gone", path.display());
         }
@@ -264,7 +202,7 @@ mod tests {
         let name = link(caches, "apt/names/repo/a.deb", &format!("../../files/{DIGEST}"));
 
         let today = SystemTime::now();
-        assert_eq!(swept(caches, MONTH, today, true), Shrunk::default());
+        assert_eq!(swept(caches, MONTH, today, true), Swept::default());
         assert!(old.iter().all(|path| path.exists()));
         let later = today + MONTH + MONTH;
         let shown = swept(caches, MONTH, later, false);
@@ -274,7 +212,7 @@ mod tests {
         assert!(!old.iter().any(|path| path.exists()) && !name.is_symlink());
         assert!(!caches.join("downloads").join(DIGEST).exists() && !caches.join("apt/names/repo").exists());
         assert!(lock.exists() && caches.join("apt/files").is_dir());
-        assert_eq!(swept(&caches.join("gone"), MONTH, later, true), Shrunk::default());
+        assert_eq!(swept(&caches.join("gone"), MONTH, later, true), Swept::default());
     }
 
     #[test]
@@ -294,7 +232,7 @@ mod tests {
         let holds =
             [hold("apt", FlockArg::LockShared), hold("foundations/bookworm.lock", FlockArg::LockExclusive)];
         let now = SystemTime::now() + Duration::from_secs(1);
-        assert_eq!(swept(caches, Duration::ZERO, now, true), Shrunk::default());
+        assert_eq!(swept(caches, Duration::ZERO, now, true), Swept::default());
         assert!(used.iter().all(|path| path.exists()));
         drop(holds);
         assert_eq!(swept(caches, Duration::ZERO, now, true).files, 2, "but the download");

@@ -97,6 +97,19 @@ fn what_was_kept_too_long_ago_is_removed_by_gc_and_fetched_again() {
     assert!(ran.err.contains("2 files") && ran.err.contains("were removed"), "{}", ran.told());
     assert_eq!((kept(), fetched("fourth"), kept()), (0, 2, 2));
     bakery.bakehouse(&["gc", "--caches-older-than", "soon"]).refused(2, &["--caches-older-than soon", "30d"]);
+    let ending = |ending: &str| {
+        let logs = fs::read_dir(bakery.path("logs")).unwrap();
+        logs.filter(|log| log.as_ref().unwrap().path().to_str().unwrap().ends_with(ending)).count()
+    };
+    assert!(!gc(&["--yes"]).err.contains("logs:"));
+    let now = ["--logs-older-than", "0s"];
+    assert!(gc(&now).err.contains("logs: 4 files, "));
+    assert_eq!((ending(".log"), ending(".manifest.json")), (4, 4), "shown, not done");
+    assert!(gc(&[&now[..], &["--yes"]].concat()).err.contains("were removed"));
+    assert_eq!((ending(".log"), ending(".manifest.json")), (0, 4));
+    let shown = bakery.bakehouse(&["images", "show", "fourth", "--output", "json"]).json();
+    assert!(shown["manifest"].to_string().contains("own-0"), "{shown:#}");
+    bakery.bakehouse(&["gc", "--logs-older-than", "soon"]).refused(2, &["--logs-older-than soon", "90d"]);
     bakery.assert_nothing_left();
 }
 
