@@ -81,7 +81,7 @@ fn on_ec2_a_volume_of_the_image_comes_and_goes_again() {
     standin.clear_requests();
     let mut child =
         bakery.command(&[], &["enter", ami, "--", "/bin/sh", "-c", "while :; do :; done"]).spawn().unwrap();
-    standin.requests_of("AttachVolume", 1, Duration::from_secs(60));
+    standin.until("attached", |state| state["volumes"][0]["Attachments"][0]["State"] == "attached");
     let group = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
     // `timeout` is what was started: the command is its child.
     let children = fs::read_to_string(format!("/proc/{group}/task/{group}/children")).unwrap();

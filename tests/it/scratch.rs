@@ -203,6 +203,8 @@ fn a_bake_that_is_killed_takes_its_bootstrap_with_it() {
     kill(Pid::from_raw(bake), Signal::SIGKILL).unwrap();
     child.wait().unwrap();
     until("the bootstrap ends", || (!fs::exists(format!("/proc/{bootstrap}")).unwrap()).then_some(()));
+    // What the kernel still closes of the killed process.
+    bakery.until_nothing_is_held();
     bakery.bakehouse(&["gc", "--yes"]).good();
     bakery.assert_nothing_left();
 }

@@ -81,8 +81,7 @@ async fn the_rust_sdk_bakes_against_it() {
     if skipped(not_root()) {
         return;
     }
-    let options = Options { latencies: [("attach".to_owned(), 0.1)].into(), ..Options::default() };
-    let standin = Standin::start(&options);
+    let standin = Standin::start(&Options::default());
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("base.raw");
     std::fs::File::create(&disk).unwrap().set_len(1 << 30).unwrap();
@@ -105,9 +104,11 @@ async fn the_rust_sdk_bakes_against_it() {
     standin.until("available", |state| state["volumes"][0]["State"] == "available");
     assert_eq!(standin.state()["volumes"].as_array().unwrap().len(), 1);
 
+    standin.fault(json!({"action": "AttachVolume", "kind": "stuck"}));
     ec2.attach_volume().volume_id(&volume).instance_id(INSTANCE).device("/dev/sdf").send().await.unwrap();
     let shown = standin.find("volumes", "VolumeId", &volume).unwrap();
     assert_eq!(shown["Attachments"][0]["State"], "attaching");
+    standin.unstick();
     let state =
         standin.until("attached", |state| state["volumes"][0]["Attachments"][0]["State"] == "attached");
     let link = state["volumes"][0]["Link"].as_str().unwrap().to_owned();
@@ -133,7 +134,7 @@ async fn faults_hold_and_refuse() {
     standin.clear_requests();
     standin.fault(json!({"action": "CreateVolume", "kind": "hold"}));
     let call = tokio::spawn(ec2.create_volume().availability_zone(ZONE).size(1).send());
-    let (standin, held) = blocking(standin, |standin| standin.held(Duration::from_secs(10))).await;
+    let (standin, held) = blocking(standin, |standin| standin.held(Duration::from_secs(120))).await;
     assert_eq!(held[0]["action"], "CreateVolume");
     assert_eq!(standin.requests_of("CreateVolume", 1, Duration::ZERO)[0]["done"], false);
     standin.release(true);

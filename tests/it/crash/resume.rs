@@ -105,7 +105,7 @@ fn a_live_bake_and_one_that_is_not_known_are_not_resumed() {
     ended.is_clear_failure().unwrap();
     site.ec2().fault(json!({"action": "CreateSnapshot", "kind": "hold", "when": "after"}));
     let bake = site.bake(&[], "live");
-    assert_eq!(site.ec2().held(std::time::Duration::from_secs(30)).len(), 1);
+    assert_eq!(site.ec2().held(std::time::Duration::from_secs(120)).len(), 1);
     let [journal] = site.journals().try_into().unwrap();
     let id = journal.file_stem().unwrap().to_str().unwrap().to_owned();
     let ended = site.start(&[], &["bake", "--resume", &id]).wait();

@@ -1,6 +1,6 @@
 //! Many at once: bakes beside bakes, sweeps beside sweeps and beside a bake.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -62,7 +62,7 @@ fn two_sweeps_and_a_bake_at_once() {
         site.ec2().fault(json!({"action": "CreateSnapshot", "kind": "hold"}));
         let live = format!("live-{round}");
         let bake = site.bake(&[], &live);
-        assert_eq!(site.ec2().held(Duration::from_secs(30)).len(), 1);
+        assert_eq!(site.ec2().held(Duration::from_secs(120)).len(), 1);
         let sweeps = [(); 2].map(|()| site.start(&[], &["gc", "--all", "--older-than", "1s", "--yes"]));
         for sweep in sweeps {
             let ended = sweep.wait();
@@ -231,13 +231,14 @@ fn a_second_signal_stops_waiting_and_leaves_the_rest_to_gc() {
     for action in ["CreateVolume", "DetachVolume"] {
         site.ec2().fault(json!({"action": action, "kind": "hold", "when": "after"}));
         let mut bake = site.bake(&[], "second");
-        assert_eq!(site.ec2().held(Duration::from_secs(30)).len(), 1);
+        assert_eq!(site.ec2().held(Duration::from_secs(120)).len(), 1);
         bake.signal(Signal::SIGTERM);
         bake.until_said("stopping: ");
+        let hurried = Instant::now();
         bake.signal(Signal::SIGINT);
         let ended = bake.wait();
         assert_eq!(ended.status.code(), Some(143), "{}", ended.told());
-        assert!(ended.took < Duration::from_secs(15), "{}", ended.told());
+        assert!(hurried.elapsed() < Duration::from_secs(15), "{}", ended.told());
         assert!(ended.err.contains("still there: volume in eu-west-1"), "{}", ended.told());
         assert!(ended.err.contains("bakehouse gc --yes"), "{}", ended.told());
         site.ec2().release(true);

@@ -64,10 +64,13 @@ fn dozens_of_loop_devices_are_taken_at_once() {
             scope.spawn(move || {
                 for _ in 0..5 {
                     together.wait();
-                    let device = LoopDevice::attach(image.path()).unwrap();
+                    let device = LoopDevice::attach(image.path());
+                    // Before anything can panic: the others wait here.
                     together.wait();
-                    assert_eq!(loops_of(image.path()).len(), 1);
+                    let device = device.unwrap();
+                    let loops = loops_of(image.path()).len();
                     device.detach().unwrap();
+                    assert_eq!(loops, 1);
                 }
             });
         }

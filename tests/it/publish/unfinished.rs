@@ -156,7 +156,7 @@ fn a_copy_that_never_comes_is_given_up_in_time_and_found_again() {
         "recipe.toml",
         format!("{RECIPE}\n[publish]\nregions = [\"us-east-1\"]\nparameters = [\"/web\"]\n"),
     );
-    standin.latencies(json!({"copy": 3.0}));
+    standin.latencies(json!({"copy": 10.0}));
     let ran = bakery.bakehouse(&["bake", "recipe.toml", "--deadline", "copy=1s"]);
     let image = unfinished(&ran, &["us-east-1", "still pending after"]);
     let ran = bakery.bakehouse(&["publish", &image, "--recipe", "recipe.toml"]).good();

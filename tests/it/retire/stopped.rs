@@ -25,7 +25,7 @@ impl Held {
         let mut keeper = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(keeper.stderr.take().unwrap()).lines();
         let itself = Pid::from_raw(lines.next().unwrap().unwrap().parse().unwrap());
-        assert_eq!(shop.standin.held(Duration::from_secs(30)).len(), 1, "{action} of {arguments:?}");
+        assert_eq!(shop.standin.held(Duration::from_secs(120)).len(), 1, "{action} of {arguments:?}");
         Self { keeper, itself, lines }
     }
 

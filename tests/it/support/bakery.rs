@@ -144,7 +144,7 @@ impl Bakery {
     #[track_caller]
     pub fn until_nothing_is_held(&self) {
         let own = self.folder.path().to_string_lossy().into_owned();
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(120);
         let held = || {
             let loops = fs::read_dir("/sys/block").unwrap().flatten();
             let mut files = loops.map(|one| fs::read_to_string(one.path().join("loop/backing_file")));

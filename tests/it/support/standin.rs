@@ -235,9 +235,9 @@ impl Standin {
         list(self.state_of(region)[kind].clone()).into_iter().find(|each| each[key] == id)
     }
 
-    /// Looks until `met` says yes, at most ten seconds; else panics with what there is.
+    /// Looks until `met` says yes, at most two minutes; else panics with what there is.
     pub fn until(&self, what: &str, met: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             let state = self.state();
             if met(&state) {
@@ -255,7 +255,7 @@ impl Standin {
 
     fn end(&mut self) -> bool {
         drop(self.child.stdin.take());
-        let deadline = Instant::now() + Duration::from_secs(15);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
             match self.child.try_wait() {
                 Ok(Some(status)) => return status.success(),

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::bakery::Bakery;
@@ -15,6 +16,8 @@ pub struct Terminal {
     child: Child,
     keys: ChildStdin,
     shown: Arc<Mutex<Vec<u8>>>,
+    /// Ends when all was shown.
+    reader: Option<JoinHandle<()>>,
     /// How much of what was shown was waited for.
     read: usize,
 }
@@ -29,13 +32,13 @@ impl Terminal {
         let (keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let shown = Arc::new(Mutex::new(Vec::new()));
         let log = shown.clone();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(count @ 1..) = screen.read(&mut buffer) {
                 log.lock().unwrap().extend_from_slice(&buffer[..count]);
             }
         });
-        Self { child, keys, shown, read: 0 }
+        Self { child, keys, shown, reader: Some(reader), read: 0 }
     }
 
     /// All that was shown.
@@ -48,12 +51,16 @@ impl Terminal {
     pub fn until(&mut self, text: &str) -> &mut Self {
         let deadline = Instant::now() + LIMIT;
         loop {
+            // In this order: what an ended child showed last is in what is looked at.
+            let over = self.child.try_wait().unwrap();
+            if over.is_some() {
+                self.read_all();
+            }
             let shown = self.shown();
             if let Some(at) = shown.get(self.read..).and_then(|new| new.find(text)) {
                 self.read += at + text.len();
                 return self;
             }
-            let over = self.child.try_wait().unwrap();
             assert!(
                 Instant::now() < deadline && over.is_none(),
                 "{text:?} is not shown ({over:?}):\n{shown}"
@@ -78,9 +85,16 @@ impl Terminal {
         self.child.wait().unwrap();
     }
 
+    fn read_all(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+    }
+
     /// Waits for the end; the exit status and all that was shown.
     pub fn end(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().unwrap();
+        self.read_all();
         (status.code(), self.shown())
     }
 }

@@ -153,12 +153,13 @@ impl Served {
             Some(Manner::Unwell(_)) | None => {}
         }
         drop(manners);
+        // Before the answer: whoever has that may look here at once.
+        self.asked.lock().unwrap().push(path);
+        self.news.notify_all();
         let length = if head.starts_with("500") { 0 } else { content.len() };
         head = format!("HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
         let told = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(sent));
         told.and_then(|()| stream.flush()).unwrap_or_default();
-        self.asked.lock().unwrap().push(path);
-        self.news.notify_all();
         if stays {
             // Returns when the client leaves.
             stream.read(&mut [0]).unwrap_or_default();

@@ -25,7 +25,7 @@ impl Site {
     /// Waits until nothing of a bake that died runs, is mounted or is bound to a loop device: the kernel takes
     /// all that away by itself.
     pub fn settle(&self) -> Result<(), String> {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             let left = self.alive();
             if left.is_empty() {
