@@ -114,6 +114,10 @@ fn passes(error: &ureq::Error) -> bool {
         ureq::Error::StatusCode(status) => matches!(status, 408 | 429 | 500..),
         ureq::Error::Timeout(_) | ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
         // A certificate that is not trusted comes as one too.
+        // The standard library tells a resolver's refusal, lasting or not, by these words alone.
+        ureq::Error::Io(error) if error.to_string().starts_with("failed to lookup address information") => {
+            true
+        }
         ureq::Error::Io(error) => {
             use ErrorKind::{
                 BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,
@@ -333,5 +337,8 @@ mod tests {
         let all = [ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut];
         assert_eq!(all.iter().filter(|kind| !passing(kind)).collect::<Vec<_>>(), [&TimedOut; 0]);
         assert!(![InvalidData, PermissionDenied].iter().any(passing));
+        let resolver = "failed to lookup address information: Temporary failure in name resolution";
+        assert!(passes(&ureq::Error::Io(std::io::Error::other(resolver))));
+        assert!(!passes(&ureq::Error::Io(std::io::Error::other("invalid peer certificate: UnknownIssuer"))));
     }
 }
