@@ -22,6 +22,7 @@ mod base;
 mod captured;
 mod enter;
 mod hooks;
+mod kept;
 mod names;
 mod operator;
 mod publish;
@@ -36,6 +37,7 @@ pub use captured::finish;
 pub use enter::{Look, enter};
 pub use hooks::hooks_left;
 use hooks::{AfterImage, Progress};
+pub use kept::{KEPT_FOR, kept_until};
 pub use names::settle_name;
 pub use operator::Until;
 pub use publish::{PUBLISH, incomplete};
@@ -70,7 +72,7 @@ pub struct Kitchen<'a> {
 pub enum OnError {
     /// Everything is undone.
     Cleanup,
-    /// The disk stays as it is, for a look; `bakehouse gc` releases it.
+    /// The disk stays as it is, for a look; `bakehouse gc --yes` releases it a day later.
     Keep,
     /// A shell in the root where a step or a check failed; then a question as with `ask`.
     Shell,
@@ -135,7 +137,13 @@ async fn settle(
         Err(error) => Err(error),
     };
     let is_kept = is_disk_kept || result.as_ref().is_ok_and(|after| after.is_kept);
-    let ended = if is_kept { Ok(()) } else { journal.end() };
+    let ended = match is_kept {
+        true => {
+            kept::note_kept(&journal, kitchen.reporter);
+            Ok(())
+        }
+        false => journal.end(),
+    };
     let AfterImage { baked, incomplete, .. } = result?;
     let left = ended.err().map(|error| {
         let failure = Failure::new(

@@ -19,7 +19,7 @@ use crate::plan::BakeId;
 mod record;
 mod thing;
 
-pub use record::{Record, read};
+pub use record::{Record, files_named, read};
 pub use thing::Thing;
 
 /// Where a thing stands.
@@ -155,6 +155,11 @@ impl Journal {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("reading the journal {}", path.display())),
         }
+    }
+
+    /// Whether somebody holds the journal: its bake, or who took it up.
+    pub fn is_live(path: &Path) -> Result<bool> {
+        Ok(lock_dead(path)?.is_none())
     }
 
     /// Where a bake's journal is in a state folder.

@@ -42,20 +42,32 @@ pub enum Verdict {
     Keep,
     /// It was released.
     Released,
+    /// Somebody kept it, for a look or to go on with; until then it stays.
+    KeptUntil(String),
     /// It could not be released.
     Failed(String),
 }
 
-/// The sweep of the journals in a state folder. `work` is where bakes have their mount points. Once stopping is asked
-/// for, nothing more is released: a later sweep does it.
+/// What a sweep releases.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope {
+    /// Whether it does; without it looks.
+    pub act: bool,
+    /// How long what was kept on purpose stays.
+    pub kept_for: Duration,
+}
+
+/// The sweep of the journals in a state folder, by the clouds that are at hand. `work` is where bakes have their mount
+/// points. Once stopping is asked for, nothing more is released: a later sweep does it.
 pub async fn journals(
     state: &Path,
     work: &Path,
-    cloud: &dyn Cloud,
-    act: bool,
+    clouds: &[&dyn Cloud],
+    Scope { act, kept_for }: Scope,
     reporter: &Reporter,
     stop: &Stop,
 ) -> Result<Vec<Finding>> {
+    let now = jiff::Timestamp::now();
     let mut findings = Vec::new();
     for path in Journal::all(state)? {
         if stop.signal().is_some() {
@@ -69,15 +81,20 @@ pub async fn journals(
         };
         match found {
             Ok(None) => reporter.detail(&format!("{}: its bake is live", path.display())),
-            Ok(Some((_, record))) if record.cloud != cloud.name() && owes_something(&record) => {
-                reporter.note(&format!(
-                    "{} is of the cloud {}: run gc with --cloud {}",
-                    record.bake, record.cloud, record.cloud
-                ));
-            }
             Ok(Some((journal, record))) => {
+                if let Some(until) = crate::bake::kept_until(&record, kept_for, now) {
+                    findings.extend(left_alone(&record, until, reporter));
+                    continue;
+                }
+                let own = clouds.iter().find(|cloud| cloud.name() == record.cloud);
+                // What owes nothing is as good as gone, whichever cloud it is of.
+                let Some(cloud) = own.or(clouds.first().filter(|_| !owes_something(&record))) else {
+                    let why = "it is of the cloud {}: run gc with --cloud {} where that answers";
+                    findings.push(failed(&record, &anyhow::anyhow!(why.replace("{}", &record.cloud))));
+                    continue;
+                };
                 // One bake whose things cannot even be asked for must not keep the others from being swept.
-                match one(journal, &record, work, cloud, stop).await {
+                match one(journal, &record, work, *cloud, stop).await {
                     Ok((found, image)) => {
                         findings.extend(found);
                         let Some(image) = image else { continue };
@@ -103,11 +120,48 @@ pub async fn journals(
                     Err(error) => findings.push(failed(&record, &error)),
                 }
             }
-            Err(error) => reporter
-                .warn(&format!("{error:#}; remove the file once `gc --all` finds nothing of its bake")),
+            Err(error) => findings.push(Finding {
+                bake: bake_of(&path),
+                what: "all that its journal owns".to_owned(),
+                id: None,
+                verdict: Verdict::Failed(format!(
+                    "{error:#}; the bakehouse that wrote it may be a newer one, which can: use that, or remove the file \
+                     once `gc --all` finds nothing of its bake"
+                )),
+            }),
         }
     }
     Ok(findings)
+}
+
+/// What somebody kept, and how to go on with it or to release it sooner.
+fn left_alone(record: &Record, until: jiff::Timestamp, reporter: &Reporter) -> Vec<Finding> {
+    let until = until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let bake = record.bake.to_string();
+    let hooks = crate::bake::hooks_left(record);
+    let goes_on = match hooks {
+        Some(_) => format!("`bakehouse bake --resume {bake}` goes on with it, "),
+        None => String::new(),
+    };
+    reporter.note(&format!(
+        "{bake} is kept until {until}: {goes_on}`bakehouse gc --kept-older-than 0s --yes` releases it now"
+    ));
+    let things = record.owned().into_iter().map(|entry| (entry.thing.to_string(), entry.made));
+    let hooks = hooks.map(|left| (left.told, None));
+    things
+        .chain(hooks)
+        .map(|(what, id)| Finding {
+            bake: bake.clone(),
+            what,
+            id,
+            verdict: Verdict::KeptUntil(until.clone()),
+        })
+        .collect()
+}
+
+/// The bake whose journal a file is, by its name.
+fn bake_of(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Whether a journal tells of anything that is to be released, or of hooks of which somebody is to be told.
@@ -178,9 +232,15 @@ fn known(state: &Path) -> Result<Known> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             text => text.with_context(|| format!("reading the journal {}", path.display()))?,
         };
-        // One that is not even begun owns nothing, and one that cannot be read tells nothing: what its bake left
-        // is found like all that has no journal.
-        let Ok(record) = journal::read(&text) else { continue };
+        let Ok(record) = journal::read(&text) else {
+            // One that is not even begun owns nothing. What the bake of one that cannot be read left is found like all
+            // that has no journal; while it lives, all that bears its name is its own.
+            if Journal::is_live(&path)? {
+                known.bakes.push(bake_of(&path));
+                known.files.extend(journal::files_named(&text));
+            }
+            continue;
+        };
         known.bakes.push(record.bake.0);
         known.files.extend(record.entries.into_iter().filter_map(|entry| match entry.thing {
             Thing::StoreFile { path } => Some(path),

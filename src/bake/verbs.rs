@@ -351,7 +351,6 @@ impl Kitchen<'_> {
         for entry in journal.owned() {
             self.reporter.warn(&format!("kept, as asked: {entry}"));
         }
-        self.reporter.warn("`bakehouse gc` releases what is kept");
     }
 
     pub(super) fn work_folder(&self, plan: &Plan) -> PathBuf {

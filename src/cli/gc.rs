@@ -9,11 +9,13 @@ use anyhow::{Context as _, Result};
 use super::settings::Output;
 use super::{Context, block_on, clouds, print, tell_failure};
 use crate::broom::Swept;
+use crate::cloud::Cloud;
+use crate::cloud::local::Store;
 use crate::error::{Failure, Interrupted, Kind};
 use crate::provision::shrink;
 use crate::recipe::units::{show_duration, show_size};
 use crate::report::harmless;
-use crate::sweep::{self, Finding, Verdict};
+use crate::sweep::{self, Finding, Scope, Verdict};
 
 /// How far to look.
 #[derive(Debug, Clone, clap::Args)]
@@ -27,6 +29,9 @@ pub struct Args {
     /// With --all: only what is older, as 6h [default: 1h]
     #[arg(long, value_name = "AGE", requires = "all")]
     pub older_than: Option<String>,
+    /// How long what was kept on purpose stays (--on-error keep, hooks that wait for --resume), as 3d; 0s: it goes now
+    #[arg(long, value_name = "AGE", default_value = "24h")]
+    pub kept_older_than: String,
     /// How long what bakes share stays in its caches (packages, downloads), as 30d; 0s: all that no bake uses now goes
     #[arg(long, value_name = "AGE", default_value = "30d")]
     pub caches_older_than: String,
@@ -49,6 +54,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     };
     let caches = age("--caches-older-than", &args.caches_older_than, "30d")?;
     let logs = age("--logs-older-than", &args.logs_older_than, "90d")?;
+    let scope = Scope { act: args.yes, kept_for: age("--kept-older-than", &args.kept_older_than, "24h")? };
     // First of all: a full disk is to get room even where the cloud does not answer.
     let (now, settings) = (SystemTime::now(), &context.settings);
     make_room(context, ["caches", "kept"], caches, args.yes, shrink(&settings.cache, caches, now, args.yes));
@@ -60,9 +66,16 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         let state = &context.settings.state;
         let work = PathBuf::from(super::WORK);
         let (stop, reporter) = (&context.stop, &context.reporter);
-        let mut findings = sweep::journals(state, &work, cloud.as_ref(), args.yes, reporter, stop).await?;
-        if args.all && stop.signal().is_none() {
-            match sweep::tags(state, cloud.as_ref(), args.any_builder, older, args.yes, stop).await {
+        // The local store is at hand whichever cloud is in use: what was baked into it here is swept too.
+        let local = Store::open(&context.settings.store)?;
+        let mut clouds = vec![cloud.as_ref()];
+        clouds.extend((cloud.name() != local.name()).then_some(&local as &dyn Cloud));
+        let mut findings = sweep::journals(state, &work, &clouds, scope, reporter, stop).await?;
+        for cloud in clouds.into_iter().filter(|_| args.all) {
+            if stop.signal().is_some() {
+                break;
+            }
+            match sweep::tags(state, cloud, args.any_builder, older, args.yes, stop).await {
                 // What was done by the journals is told all the same.
                 Err(error) if error.is::<Interrupted>() => {}
                 found => findings.extend(found?),
@@ -142,10 +155,12 @@ fn row(finding: &Finding) -> String {
         Verdict::Release => "release",
         Verdict::Keep => "keep",
         Verdict::Released => "released",
+        Verdict::KeptUntil(_) => "kept",
         Verdict::Failed(_) => "failed",
     };
     let why = match &finding.verdict {
         Verdict::Failed(why) => format!(": {why}"),
+        Verdict::KeptUntil(until) => format!(", until {until}"),
         _ => String::new(),
     };
     let id = finding.id.as_deref().unwrap_or("-");

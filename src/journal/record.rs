@@ -1,6 +1,7 @@
 //! A journal read back.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -97,6 +98,12 @@ pub fn read(text: &str) -> Result<Record> {
         }
     }
     Ok(record)
+}
+
+/// The store's files that a journal's text names, also where that cannot be read as a whole.
+pub fn files_named(text: &str) -> impl Iterator<Item = PathBuf> {
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    lines.filter_map(|line| line.pointer("/thing/path")?.as_str().map(PathBuf::from))
 }
 
 fn entry_of(entries: &mut [Entry], number: u32, line: usize) -> Result<&mut Entry> {

@@ -28,3 +28,4 @@ mod shape;
 mod sources;
 mod standin;
 mod support;
+mod sweep;

@@ -74,7 +74,8 @@ fn a_free_volume_is_attached_for_the_bake_and_detached_afterwards() {
     let kept = builder.bakery.bake(&recipe(&base), &["--on-error", "keep"]);
     kept.refused(9, &["kept, as asked: attachment of vol-"]);
     assert_eq!(volume(&builder, id)["State"], "in-use");
-    builder.bakery.bakehouse(&["gc", "--yes", "--all", "--older-than", "1s"]).good();
+    let now = ["--kept-older-than", "0s"];
+    builder.bakery.bakehouse(&[&["gc", "--yes", "--all", "--older-than", "1s"], &now[..]].concat()).good();
     assert_eq!(volume(&builder, id), before, "detached, and there");
     builder.bakery.assert_nothing_left();
 }

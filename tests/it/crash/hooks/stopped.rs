@@ -20,6 +20,13 @@ fn is_to_be_gone_on_with(site: &Site, ended: &Ended, status: i32) -> String {
         assert!(ended.err.contains(words), "{words}: {}", ended.told());
     }
     assert!(!ended.out.trim().is_empty() && !ended.err.contains("by hand"), "{}", ended.told());
+    // The hourly sweep leaves it to whoever goes on with it.
+    let swept = site.start(&[], &["gc", "--yes"]).wait();
+    for words in ["is kept until 2", &format!("bake --resume {id}")] {
+        assert!(swept.status.success() && swept.err.contains(words), "{words}: {}", swept.told());
+    }
+    assert!(swept.out.contains("the hook \"last.sh\" after it was not run, until 2"), "{}", swept.told());
+    assert_eq!(site.journals().len(), 1);
     id
 }
 
