@@ -130,6 +130,9 @@ impl Debian {
             .arg(self.release.suite)
             .arg(root);
         match &self.sources {
+            // A bare address is given the keys that it is to be signed with, where this host's apt does not trust
+            // them of itself (Ubuntu's does not); an entry for apt is taken as it is.
+            Sources::Mirror(mirror) if mirror.contains("://") => program = program.arg(mirror),
             Sources::Mirror(mirror) => {
                 program = program.arg(format!("deb {mirror} {} main", self.release.suite));
             }

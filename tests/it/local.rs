@@ -264,6 +264,47 @@ fn a_foundation_that_was_interrupted_leaves_nothing() {
     assert!(crate::support::host::loops_of(&kitchen.path("store")).is_empty());
 }
 
+/// Ubuntu's apt trusts Ubuntu's keys alone: Debian's are found all the same, of a mirror that is named too.
+#[test]
+fn a_host_whose_apt_does_not_know_debians_keys_makes_a_base_of_debian() {
+    use std::io::{BufRead as _, BufReader};
+    if !has(bases::NEEDED) {
+        return;
+    }
+    for more in ["", "--mirror http://deb.debian.org/debian"] {
+        let kitchen = Kitchen::new();
+        fs::write(kitchen.path("os-release"), "ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=noble\n").unwrap();
+        let script = format!(
+            "mount --bind os-release \"$(readlink -f /etc/os-release)\"\n\
+             mount -t tmpfs tmpfs /etc/apt/trusted.gpg.d\n\
+             exec {} local create-base debian-12 --variant tiny {more}",
+            env!("CARGO_BIN_EXE_bakehouse")
+        );
+        let mut child = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-euc", &script])
+            .current_dir(kitchen.folder.path())
+            .env("BAKEHOUSE_STORE", kitchen.path("store"))
+            .env("BAKEHOUSE_CACHE", kitchen.path("cache"))
+            .stderr(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        // Then the lists are verified; the packages are those of any base.
+        let mut said = Vec::new();
+        let verified = lines
+            .by_ref()
+            .inspect(|line| said.push(line.clone()))
+            .any(|line| line.contains("downloading packages"));
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        // Where it has failed it is gone.
+        let _gone = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        said.extend(lines);
+        let status = child.wait().unwrap().code();
+        assert!(verified, "{more}: {status:?} {said:#?}");
+    }
+}
+
 /// Debian's own dnf, run in the root as a bake would: from the repository, with a dependency and a scriptlet.
 #[test]
 fn the_rpm_base_installs_packages_with_dnf() {
