@@ -38,6 +38,8 @@ pub enum Family {
     Deb,
     /// By dnf.
     Rpm,
+    /// By dnf, on Amazon Linux 2023.
+    Amazon,
     /// In a way that is not known here.
     Other,
 }
@@ -75,6 +77,9 @@ const PROGRAMS: &[(&str, &str, &str, &str)] = &[
     ("qemu-img", "imports and exports disk images", "qemu-utils", "qemu-img"),
     ("qemu-system-x86_64", "boots images", "qemu-system-x86", "qemu-system-x86-core"),
 ];
+
+/// The packages of other RPM distributions that Amazon Linux 2023 has not.
+const NOT_ON_AMAZON: &[&str] = &["btrfs-progs", "mmdebstrap", "qemu-img", "qemu-system-x86-core"];
 
 /// The capabilities without which no disk is mounted and no root entered: their numbers (linux/capability.h).
 const CAPABILITIES: &[(&str, u32)] =
@@ -149,7 +154,10 @@ fn root(facts: &Facts) -> Finding {
 fn program(facts: &Facts, name: &str, purpose: &str, packages: (&str, &str), grade: Grade) -> Finding {
     let mend = match (facts.family, packages) {
         (Family::Deb, (deb, _)) => format!("sudo apt-get install {deb}"),
-        (Family::Rpm, (_, rpm)) => format!("sudo dnf install {rpm}"),
+        (Family::Amazon, (_, rpm)) if NOT_ON_AMAZON.contains(&rpm) => {
+            format!("not on Amazon Linux 2023: a builder with Debian or Ubuntu has it ({rpm})")
+        }
+        (Family::Rpm | Family::Amazon, (_, rpm)) => format!("sudo dnf install {rpm}"),
         (Family::Other, (deb, rpm)) => format!("install the package {deb} (deb) or {rpm} (rpm)"),
     };
     point(format!("{name} ({purpose})"), facts.programs.contains(name), grade, "not found", mend)
@@ -191,7 +199,9 @@ pub fn family(os_release: &str) -> Family {
     let any = |names: &[&str]| ids.iter().any(|id| names.contains(id));
     if any(&["debian", "ubuntu"]) {
         Family::Deb
-    } else if any(&["fedora", "rhel", "centos", "amzn"]) {
+    } else if any(&["amzn"]) {
+        Family::Amazon
+    } else if any(&["fedora", "rhel", "centos"]) {
         Family::Rpm
     } else {
         Family::Other
@@ -247,6 +257,21 @@ mod tests {
     }
 
     #[test]
+    fn a_package_that_amazon_linux_has_not_is_not_told_to_be_installed_there() {
+        let mut facts = complete();
+        facts.family = Family::Amazon;
+        for name in ["mmdebstrap", "btrfs", "qemu-img", "qemu-system-x86_64", "mcopy"] {
+            facts.programs.remove(name);
+        }
+        for (grade, told) in wrong(&facts) {
+            assert_eq!(grade, Grade::Without, "{told}");
+            let installed = told.ends_with("| sudo dnf install mtools");
+            assert_eq!(installed, told.starts_with("mcopy"), "{told}");
+            assert_eq!(!installed, told.contains("| not on Amazon Linux 2023"), "{told}");
+        }
+    }
+
+    #[test]
     fn root_in_a_container_is_not_root_enough() {
         let mut facts = complete();
         facts.capabilities = !(1 << 21);
@@ -275,7 +300,11 @@ mod tests {
     #[test]
     fn families_are_told_by_os_release() {
         assert_eq!(family("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n"), Family::Deb);
-        assert_eq!(family("NAME=\"Amazon Linux\"\nID=\"amzn\"\n"), Family::Rpm);
+        assert_eq!(
+            family("NAME=\"Amazon Linux\"\nID=\"amzn\"\nID_LIKE=\"fedora\"\nVERSION_ID=\"2023\"\n"),
+            Family::Amazon
+        );
+        assert_eq!(family("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n"), Family::Rpm);
         assert_eq!(family("ID=nixos\n"), Family::Other);
     }
 }
