@@ -12,6 +12,8 @@ use crate::support::bakery::{Bakery, Ran, small_disk};
 use crate::support::host::{has, run};
 use crate::support::standin::python;
 
+mod setup;
+
 fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
@@ -68,6 +70,9 @@ fn on_own_host(bakery: &Bakery, script: &str, fakes: &[&str]) -> Ran {
     Ran::of(&mut bakery.program(&["unshare", "--mount", "--propagation", "private", "sh", "-c", &around]))
 }
 
+/// The search path that sudo sets where it sets one, and before it the programs that stand in for others.
+const SECURE_PATH: &str = "PATH=$PWD/fakes:/usr/sbin:/usr/bin:/sbin:/bin";
+
 const INSTALL: &str = "install -m 0755 \"$PROGRAM\" /usr/local/bin/bakehouse\n";
 
 fn can() -> bool {
@@ -79,7 +84,7 @@ fn the_scripts_are_well_formed() {
     if !has(&["bash"]) {
         return;
     }
-    for name in ["install", "bake-window", "user-data"] {
+    for name in ["install", "bake-window", "user-data", "setup-host", "test", "quickstart"] {
         let script = shipped("scripts").join(name);
         run("bash", &["-n", script.to_str().unwrap()]);
         assert_ne!(fs::metadata(&script).unwrap().permissions().mode() & 0o111, 0, "{name}");
@@ -92,17 +97,25 @@ fn installing_makes_a_builder_of_each_distribution() {
         return;
     }
     let tools = ["apt-get", "dnf", "systemctl"];
-    for (release, manager) in [
-        ("ID=debian\n", "apt-get -q install -y --no-install-recommends e2fsprogs"),
-        ("ID=ubuntu\nID_LIKE=debian\n", "apt-get -q install -y --no-install-recommends e2fsprogs"),
-        ("ID=\"amzn\"\nID_LIKE=\"fedora\"\nVERSION_ID=\"2023\"\n", "dnf -q install -y e2fsprogs xfsprogs"),
+    // Without its keys and gpg no Debian is made on Ubuntu; without the others the default firmware is not.
+    let deb = ["debian-archive-keyring", "gpg", "mmdebstrap", "dosfstools", "mtools", "lvm2"];
+    let rpm = ["dosfstools", "mtools", "lvm2"];
+    for (release, manager, packages) in [
+        ("ID=debian\n", "apt-get -q install -y --no-install-recommends e2fsprogs", &deb[..]),
+        ("ID=ubuntu\nID_LIKE=debian\n", "apt-get -q install -y --no-install-recommends e2fsprogs", &deb[..]),
+        (
+            "ID=\"amzn\"\nID_LIKE=\"fedora\"\nVERSION_ID=\"2023\"\n",
+            "dnf -q install -y e2fsprogs xfsprogs",
+            &rpm[..],
+        ),
     ] {
         let mut bakery = Bakery::new();
         bakery.put("os-release", release);
         bakery.set("PROGRAM", Some(env!("CARGO_BIN_EXE_bakehouse")));
         let install = shipped("scripts/install");
+        // As sudo of the RHEL family has it, which does not look into /usr/local/bin.
         let script = format!(
-            "mount --bind os-release \"$(readlink -f /etc/os-release)\"\n\
+            "mount --bind os-release \"$(readlink -f /etc/os-release)\"\n{SECURE_PATH}\n\
              {install} --program \"$PROGRAM\" --window\n{install} --program \"$PROGRAM\" --window\n\
              /usr/local/bin/bakehouse --version\nls /etc/systemd/system /etc/bakehouse",
             install = install.display()
@@ -115,6 +128,12 @@ fn installing_makes_a_builder_of_each_distribution() {
         }
         let calls = fs::read_to_string(bakery.path("calls")).unwrap();
         assert!(calls.contains(manager), "{calls}");
+        let installed: Vec<_> =
+            calls.lines().filter(|line| line.contains(" install ")).flat_map(str::split_whitespace).collect();
+        for package in packages {
+            assert!(installed.contains(package), "{package}: {calls}");
+        }
+        assert!(ran.err.contains("hardware virtualization"), "doctor ran: {}", ran.told());
         assert!(
             calls.contains("systemctl enable --now bakehouse-gc.timer bakehouse-window.timer"),
             "{calls}"
@@ -170,6 +189,13 @@ fn a_window_bakes_layer_upon_layer_and_tells_what_failed() {
     assert!(base.name.starts_with("base-") && web.name.starts_with("web-"), "{}", ran.told());
     let result: Value = serde_json::from_slice(&fs::read(results.join("20-web.json")).unwrap()).unwrap();
     assert_eq!(result["base"], base.id.as_str());
+
+    // Recipes that never came are a failure of the window's, not a window in which all went well.
+    let none = bakery.path("none");
+    fs::create_dir(&none).unwrap();
+    let ran = Ran::of(&mut bakery.program(&[window, none.to_str().unwrap()]));
+    assert_eq!(ran.status, Some(3), "{}", ran.told());
+    assert!(ran.err.contains("there is no recipe in ") && ran.out.is_empty(), "{}", ran.told());
 
     // Outside its time nothing is begun; with an image's name taken, the next window fails and says so.
     let late = Ran::of(bakery.program(&[window, recipes.to_str().unwrap()]).env("WINDOW", "0"));
@@ -321,7 +347,8 @@ fn the_ci_examples_tell_the_images_id() {
     let mut bakery = builder();
     fs::copy(bakery.path("recipes/10-base.toml"), bakery.path("web.toml")).unwrap();
     bakery.set("PROGRAM", Some(env!("CARGO_BIN_EXE_bakehouse")));
-    bakery.put("fakes/sudo", "#!/bin/sh\ncase $1 in --*) shift;; esac\nexec \"$@\"\n");
+    let sudo = "#!/bin/sh\ncase $1 in --*) shift;; esac\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\nexec \"$@\"\n";
+    bakery.put("fakes/sudo", sudo);
     fs::set_permissions(bakery.path("fakes/sudo"), fs::Permissions::from_mode(0o755)).unwrap();
 
     let github = yaml("examples/ci/github.yml");
