@@ -6,3 +6,4 @@ mod inside;
 mod network;
 mod program;
 mod resolver;
+mod roads;

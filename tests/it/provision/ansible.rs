@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{Kitchen, hint_of, runs_here};
 use crate::support::debian_roots::{debian, debian_with};
 use crate::support::host::{has, run};
+use crate::support::metadata::{Place, judge, probe};
 
 fn ansible_runs_here() -> bool {
     runs_here() && has(&["ansible-playbook", "ansible-galaxy"])
@@ -199,4 +200,39 @@ fn a_playbook_alone_and_roles_alone_are_played_and_failures_are_explained() {
     let error = bare.bake("[[step]]\nuse = \"ansible\"\nplaybook = \"ping.yml\"\n").unwrap_err();
     assert!(format!("{error:#}").contains("the image has no Python"), "{error:#}");
     assert!(hint_of(&error).contains("install python3 in a step before"), "{}", hint_of(&error));
+}
+
+/// By Ansible's three roads: a module in the image, a task on the builder, and a lookup, which is the builder's too.
+#[test]
+fn the_metadata_service_is_out_of_a_playbooks_reach() {
+    if !ansible_runs_here() || !has(&["ip", "bash"]) {
+        return;
+    }
+    Place::enter(|_place| {
+        let kitchen = Kitchen::new(debian_with("ansible", "python3,python3-apt,systemd,systemd-sysv"));
+        write(kitchen.root(), &[("opt/probe", &probe())]);
+        let playbook = r#"
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.command: bash /opt/probe module
+      register: module
+    - ansible.builtin.command: bash PROBE task
+      delegate_to: localhost
+      register: task
+    - ansible.builtin.copy:
+        content: "{{ module.stdout }}\n{{ task.stdout }}\n{{ lookup('pipe', 'bash PROBE lookup') }}\n"
+        dest: /opt/told
+"#;
+        let outside = kitchen.around.path().join("probe");
+        std::fs::write(&outside, probe()).unwrap();
+        let playbook = playbook.replace("PROBE", outside.to_str().unwrap());
+        write(&kitchen.recipe(), &[("ask.yml", &playbook)]);
+        kitchen
+            .bake("[[step]]\nuse = \"ansible\"\nplaybook = \"ask.yml\"\n")
+            .unwrap_or_else(|error| panic!("{error:#}\n{}", kitchen.log()));
+        for road in ["module", "task", "lookup"] {
+            judge(&kitchen.read("opt/told"), road, false);
+        }
+    });
 }

@@ -14,7 +14,7 @@ use bakehouse::plan::Arch;
 use serde_json::Value;
 
 use super::host::{own_mounts, run};
-use super::images::{Image, mounted};
+use super::images::{Image, copy_program, mounted};
 use super::standin::Standin;
 
 /// Longer than any command of a test takes.
@@ -350,15 +350,7 @@ pub fn fill_with_shell(root: &Path, fstab: &str) {
     for folder in ["bin", "dev", "proc", "run", "sys", "tmp", "var/tmp", "root"] {
         fs::create_dir_all(root.join(folder)).unwrap();
     }
-    let copy = |path: &str| {
-        let to = root.join(path.trim_start_matches('/'));
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(path, to).unwrap();
-    };
-    copy("/bin/sh");
-    for word in run("ldd", &["/bin/sh"]).split_whitespace().filter(|word| word.starts_with('/')) {
-        copy(word);
-    }
+    copy_program(root, "/bin/sh");
 }
 
 /// A disk with such a root on one of its partitions (0: the whole disk), `more` done to it.

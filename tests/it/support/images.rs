@@ -213,3 +213,13 @@ pub fn fill_root(root: &Path, fstab: &str) {
     symlink("/usr/lib/os-release", root.join("etc/os-release")).unwrap();
     fs::write(root.join("etc/fstab"), fstab).unwrap();
 }
+
+/// Copies a program of this host, and what it is linked with, into a root.
+pub fn copy_program(root: &Path, program: &str) {
+    let linked = run("ldd", &[program]);
+    for path in linked.split_whitespace().filter(|word| word.starts_with('/')).chain([program]) {
+        let to = root.join(path.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(path, to).unwrap();
+    }
+}

@@ -15,6 +15,38 @@ use super::host::{own_mounts, run};
 /// The name of the abstract socket that listens there.
 pub const ABSTRACT: &str = "bakehouse-probe";
 
+/// Where credentials are served there.
+pub const ADDRESSES: [&str; 6] = [
+    "169.254.169.254",
+    "169.254.170.2",
+    "169.254.170.23",
+    "fd00:ec2::254",
+    "fd00:ec2::23",
+    "::ffff:169.254.169.254",
+];
+
+/// A script for bash that asks every address, and the loopback's, which all may ask. It takes a word for the road that
+/// it came by.
+pub fn probe() -> String {
+    format!(
+        "#!/bin/bash\nfor address in {} 127.0.0.1; do\n\
+         read -r answer <\"/dev/tcp/$address/80\" || answer=nothing\n\
+         echo \"$1 asks $address: $answer.\"\ndone 2>/dev/null\n",
+        ADDRESSES.join(" ")
+    )
+}
+
+/// Whether what [`probe`] told of a road is that it reached the loopback alone, or by `open` every address.
+#[track_caller]
+pub fn judge(told: &str, road: &str, open: bool) {
+    let answers = |address: &str, answer: &str| {
+        let line = format!("{road} asks {address}: {answer}.");
+        assert!(told.contains(&line), "{line}: {told}");
+    };
+    answers("127.0.0.1", "credentials");
+    ADDRESSES.iter().for_each(|address| answers(address, if open { "credentials" } else { "nothing" }));
+}
+
 /// The services of such a namespace; ended when dropped.
 #[derive(Debug)]
 pub struct Place {
@@ -37,10 +69,12 @@ impl Place {
 
     fn new() -> Self {
         run("ip", &["link", "set", "lo", "up"]);
-        for address in ["169.254.169.254/32", "169.254.170.2/32"] {
+        for address in ["169.254.169.254/32", "169.254.170.2/32", "169.254.170.23/32"] {
             run("ip", &["addr", "add", address, "dev", "lo"]);
         }
-        run("ip", &["-6", "addr", "add", "fd00:ec2::254/128", "dev", "lo", "nodad"]);
+        for address in ["fd00:ec2::254/128", "fd00:ec2::23/128"] {
+            run("ip", &["-6", "addr", "add", address, "dev", "lo", "nodad"]);
+        }
         std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0").expect("allowing ping sockets");
         let over = Arc::new(AtomicBool::new(false));
         let mut place = Self { over, threads: Vec::new() };
