@@ -1,6 +1,7 @@
 //! What is in a root: package inventory, hygiene, manifest, difference from the base. Does not know how it got there.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -13,8 +14,16 @@ mod rpm;
 pub use difference::{Change, Difference};
 pub use manifest::Manifest;
 
+use crate::error::{Failure, Kind};
 use crate::sandbox::{Network, Outcome, Program, Run, Sandbox, Stream};
 use crate::stop::Stop;
+
+/// An image that holds the bake up longer than this is at fault.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// More than this (bytes) no program of the image has to say: the builder holds it in memory. Half a million labels
+/// are as much.
+const MOST_SAID: usize = 64 << 20;
 
 /// An installed package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -54,17 +63,37 @@ const RPM_DATABASES: [&str; 6] = [
 /// own `rpm`. A root may have both, or neither.
 ///
 /// # Errors
-/// That a database is there and cannot be read, or that stopping was asked for.
+/// That a database is there and cannot be read, that the root's `rpm` took minutes or said more than there can be
+/// ([`Kind::Step`]), or that stopping was asked for.
 pub async fn inventory(sandbox: &Sandbox, stop: &Stop) -> Result<Inventory> {
+    inventory_within(sandbox, LONGEST, stop).await
+}
+
+/// The same, the root's `rpm` having this long.
+///
+/// # Errors
+/// As there.
+pub async fn inventory_within(sandbox: &Sandbox, longest: Duration, stop: &Stop) -> Result<Inventory> {
     let mut packages = dpkg_packages(&sandbox.root)?;
-    let mut has_rpm = false;
-    for path in RPM_DATABASES {
-        has_rpm |= crate::beneath::open(&sandbox.root, Path::new(path))?.is_some();
-    }
-    if has_rpm {
-        packages.extend(ask_rpm(sandbox, stop).await.context("listing the root's rpm packages")?);
+    if has_rpm(&sandbox.root)? {
+        let mut run = Run::new(Program::Argv(rpm::QUERY.iter().map(ToString::to_string).collect()));
+        run.network = Network::None;
+        run.suppress_sync = true;
+        run.timeout = Some(longest);
+        let listed = heard(sandbox, &run, &rpm::QUERY.join(" "), stop).await;
+        packages.extend(rpm::parse(&listed.context("listing the root's rpm packages")?));
     }
     Ok(Inventory::sorted(packages))
+}
+
+/// Whether a root has packages of rpm's.
+fn has_rpm(root: &Path) -> Result<bool> {
+    for path in RPM_DATABASES {
+        if crate::beneath::open(root, Path::new(path))?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The root's dpkg packages.
@@ -73,18 +102,51 @@ fn dpkg_packages(root: &Path) -> Result<Vec<Package>> {
     Ok(status.as_deref().map(dpkg::parse_status).unwrap_or_default())
 }
 
-async fn ask_rpm(sandbox: &Sandbox, stop: &Stop) -> Result<Vec<Package>> {
-    let mut run = Run::new(Program::Argv(rpm::QUERY.iter().map(ToString::to_string).collect()));
-    run.network = Network::None;
-    run.suppress_sync = true;
+/// Runs something of the image's; its standard output.
+///
+/// # Errors
+/// That it failed; [`Kind::Step`]: that its time was up, or that it said more than [`MOST_SAID`]; or that stopping was
+/// asked for.
+async fn heard(sandbox: &Sandbox, run: &Run, name: &str, stop: &Stop) -> Result<String> {
+    stop.check()?;
     let (mut out, mut complaints) = (String::new(), String::new());
+    let enough = Stop::default();
     let mut line = |stream: Stream, text: &str| {
+        if out.len() + complaints.len() > MOST_SAID {
+            if enough.signal().is_none() {
+                enough.raise(libc::SIGTERM);
+            }
+            return;
+        }
         let buffer = if stream == Stream::Out { &mut out } else { &mut complaints };
         buffer.push_str(text);
         buffer.push('\n');
     };
-    match sandbox.run(&run, stop, &mut line).await? {
-        Outcome::Exited(0) => Ok(rpm::parse(&out)),
-        outcome => bail!("{} ended with {outcome:?}: {}", rpm::QUERY.join(" "), complaints.trim_end()),
+    let ended = {
+        let running = sandbox.run(run, &enough, &mut line);
+        tokio::pin!(running);
+        tokio::select! {
+            ended = &mut running => ended,
+            asked = stop.requested() => {
+                enough.raise(asked.0);
+                running.await
+            }
+        }
+    };
+    stop.check()?;
+    let at_fault = |what: String| {
+        Failure::new(Kind::Step, format!("{name} {what}"))
+            .hint("see what the image's own program does: `bakehouse bake --shell` has a shell in the root")
+    };
+    if enough.signal().is_some() {
+        bail!(at_fault(format!("said more than {} MiB and was ended", MOST_SAID >> 20)));
+    }
+    match ended? {
+        Outcome::Exited(0) => Ok(out),
+        Outcome::TimedOut => {
+            let seconds = run.timeout.unwrap_or_default().as_secs_f64();
+            bail!(at_fault(format!("was not done after {seconds} s and was ended")))
+        }
+        outcome => bail!("{name} ended with {outcome:?}: {}", complaints.trim_end()),
     }
 }

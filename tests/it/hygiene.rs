@@ -13,6 +13,7 @@ use bakehouse::stop::Stop;
 
 use crate::support::roots::{Root, can_make};
 
+mod asked;
 mod bake;
 mod labels;
 
@@ -151,6 +152,22 @@ fn what_the_bake_made_goes_and_what_came_with_the_base_stays() {
     assert_eq!(of(Part::Logs).restored, ["/var/log/dpkg.log"]);
     assert_eq!(of(Part::TemporaryFiles).removed, ["/var/tmp/link", "/var/tmp/new"]);
     assert!(of(Part::SshHostKeys).notes[0].contains("ssh-keygen -A"), "{report:?}");
+}
+
+/// What was noted and what was found pass through a pipe of lines, of which none is longer than 64 KiB.
+#[test]
+fn bases_and_bakes_with_thousands_of_files_are_noted_whole() {
+    if !can_make() {
+        return;
+    }
+    let root = base();
+    let many =
+        |of: &'static str| (0..3000).map(move |number| format!("{of}/a-rather-long-name-of-a-file-{number}"));
+    many("var/tmp/base").for_each(|path| put(root.path(), &path, ""));
+    let report = bake(&root, &quiet(), |root| many("var/tmp").for_each(|path| put(root, &path, ""))).unwrap();
+    let of = |part| report.parts.iter().find(|done| done.part == part).unwrap();
+    assert_eq!(of(Part::TemporaryFiles).removed.len(), 3000);
+    assert!(many("var/tmp/base").all(|path| exists(&root, &path)));
 }
 
 #[test]

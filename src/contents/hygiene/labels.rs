@@ -129,6 +129,7 @@ async fn ask(
     let argv = [&format!("/{program}"), "-n", "-v", "-m", "-f", LIST, &contexts];
     let mut run = Run::new(Program::Argv(argv.map(str::to_owned).to_vec()));
     run.network = Network::None;
+    run.timeout = Some(super::LONGEST);
     run.binds = vec![Bind { source: list.path().to_owned(), target: LIST.into(), writable: false }];
     match super::heard(sandbox, &run, "setfiles", stop).await {
         Ok(said) => Ok(Ok(said.lines().filter_map(parse).collect())),

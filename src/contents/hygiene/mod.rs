@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use super::{LONGEST, heard};
 use crate::error::{Failure, Kind};
 use crate::recipe::{Audit, HygieneSpec, Part};
 use crate::report::Reporter;
-use crate::sandbox::{Builtin, Network, Outcome, Program, Run, Sandbox, Stream};
+use crate::sandbox::{Builtin, Network, Program, Run, Sandbox};
 use crate::stop::Stop;
 
 mod accounts;
@@ -37,9 +38,6 @@ pub const BUILTINS: &[Builtin] = &[(BEFORE, before::run), (AFTER, sweep::run)];
 
 const BEFORE: &str = "hygiene-before";
 const AFTER: &str = "hygiene-after";
-
-/// An image that holds it up longer than this is at fault.
-const LONGEST: Duration = Duration::from_secs(300);
 
 /// Findings that progress shows; the log and the result document have all.
 const SHOWN: usize = 20;
@@ -278,21 +276,8 @@ async fn run_builtin(
     // The one sync at the bake's end is enough.
     run.suppress_sync = true;
     run.timeout = Some(LONGEST);
-    heard(sandbox, &run, name, stop).await
-}
-
-/// Runs it; its standard output.
-async fn heard(sandbox: &Sandbox, run: &Run, name: &str, stop: &Stop) -> Result<String> {
-    let (mut out, mut complaints) = (String::new(), String::new());
-    let mut line = |stream: Stream, text: &str| {
-        let buffer = if stream == Stream::Out { &mut out } else { &mut complaints };
-        buffer.push_str(text);
-        buffer.push('\n');
-    };
-    match sandbox.run(run, stop, &mut line).await? {
-        Outcome::Exited(0) => Ok(out),
-        outcome => bail!("{name} ended with {outcome:?}: {}", complaints.trim_end()),
-    }
+    // What is longer than the sandbox's lines are comes in several; the answer itself has no line breaks.
+    Ok(heard(sandbox, &run, name, stop).await?.replace('\n', ""))
 }
 
 /// How a path inside is shown: absolute, whatever bytes it has.

@@ -9,13 +9,13 @@ use crate::support::host::in_own_mounts;
 use crate::support::roots::can_make;
 use bakehouse::recipe::Part;
 
-const CONFIG: &str = "SELINUX=enforcing\nSELINUXTYPE=targeted\n";
-const CONTEXTS: &str = "/.*\tsystem_u:object_r:default_t:s0\n\
+pub const CONFIG: &str = "SELINUX=enforcing\nSELINUXTYPE=targeted\n";
+pub const CONTEXTS: &str = "/.*\tsystem_u:object_r:default_t:s0\n\
                         /srv/web(/.*)?\tsystem_u:object_r:web_t:s0\n\
                         /srv/web/[^/]*\\.sh\t--\tsystem_u:object_r:web_exec_t:s0\n\
                         /srv/link\t-l\tsystem_u:object_r:link_t:s0\n\
                         /var/lib/none(/.*)?\t<<none>>\n";
-const CONTEXTS_FILE: &str = "etc/selinux/targeted/contexts/files/file_contexts";
+pub const CONTEXTS_FILE: &str = "etc/selinux/targeted/contexts/files/file_contexts";
 
 #[test]
 fn a_root_without_setfiles_is_labelled_at_its_first_boot() {
