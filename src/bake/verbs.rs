@@ -230,8 +230,9 @@ impl Kitchen<'_> {
         }
         journal
             .note(CAPTURED, &serde_json::to_string(&captured).context("encoding what registering needs")?)?;
-        captured.snapshot =
-            self.cloud.capture(&captured.volume, closed.proof(), &spec, journal, self.stop).await?;
+        let (proof, held) = closed.proof();
+        captured.snapshot = self.cloud.capture(&captured.volume, proof, &spec, journal, self.stop).await?;
+        drop(held);
         Ok(captured)
     }
 

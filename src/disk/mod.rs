@@ -85,7 +85,18 @@ pub struct ProvisionedRoot(MountedRoot);
 #[derive(Debug)]
 pub struct ClosedDisk {
     proof: CleanlyClosed,
+    held: Held,
 }
+
+/// Keeps other bakes off a closed disk. What is the user's own, or is attached already, another bake of it could open
+/// as soon as its root is unmounted, and what is captured then would be half of each.
+#[derive(Debug)]
+#[must_use = "dropped, it lets other bakes in"]
+pub struct Held(
+    /// Of a device. A loop device of our own goes with the close, and its file is asked for when it is copied.
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    Option<Flock<File>>,
+);
 
 /// Where a disk's blocks come from.
 #[derive(Debug)]
@@ -214,18 +225,24 @@ impl Disk {
 
 /// Locks a device against udev, and makes sure that nobody else works on it.
 fn lock(block: &Block) -> Result<Flock<File>> {
+    let lock = lock_within(block, wait::SETTLE)?;
+    block.unused()?;
+    Ok(lock)
+}
+
+/// Locks a device once nobody else has it locked.
+fn lock_within(block: &Block, at_most: Duration) -> Result<Flock<File>> {
     let locked =
-        wait::until(wait::SETTLE, || match Flock::lock(block.open()?, FlockArg::LockExclusiveNonblock) {
+        wait::until(at_most, || match Flock::lock(block.open()?, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Some(lock)),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(errno).with_context(|| format!("locking {}", block.node.display())),
         })?;
-    let lock = locked.ok_or_else(|| {
+    locked.ok_or_else(|| {
         Failure::new(Kind::Disk, format!("{} is locked by another process", block.node.display()))
             .hint("see who: fuser -v on the device")
-    })?;
-    block.unused()?;
-    Ok(lock)
+            .into()
+    })
 }
 
 /// For what goes wrong after the error that is reported.
@@ -338,17 +355,33 @@ impl MountedRoot {
         let Some(node) = self.device.as_ref().map(|device| device.node().to_owned()) else {
             anyhow::bail!("the root was closed before");
         };
-        let closed = close::close(&self.attached.target, &self.attached.areas)
-            .and_then(|()| std::mem::take(&mut self.attached.volumes).close())
-            .and_then(|()| close::flush(&node));
-        if let Err(error) = closed {
-            report(self.abandon_inner(), "letting go of the root that did not close");
-            return Err(close::as_capture(error, &node));
-        }
+        let closed = self.hold().and_then(|held| {
+            close::close(&self.attached.target, &self.attached.areas)?;
+            std::mem::take(&mut self.attached.volumes).close()?;
+            close::flush(&node).map(|()| held)
+        });
+        let held = match closed {
+            Ok(held) => held,
+            Err(error) => {
+                report(self.abandon_inner(), "letting go of the root that did not close");
+                return Err(close::as_capture(error, &node));
+            }
+        };
         if let Some(device) = self.device.take() {
             device.release().map_err(|error| close::as_capture(error, &node))?;
         }
-        Ok(ClosedDisk { proof: CleanlyClosed::witnessed() })
+        Ok(ClosedDisk { proof: CleanlyClosed::witnessed(), held })
+    }
+
+    /// Locks the device while its root is mounted still. Another bake that has it locked sees that mount, and gives up
+    /// within [`wait::SETTLE`].
+    fn hold(&self) -> Result<Held> {
+        match &self.device {
+            Some(Device::Volume { block, .. }) => {
+                lock_within(block, wait::CLAIMED).map(|lock| Held(Some(lock)))
+            }
+            _ => Ok(Held(None)),
+        }
     }
 }
 
@@ -387,8 +420,8 @@ impl ProvisionedRoot {
 }
 
 impl ClosedDisk {
-    /// What capturing asks for.
-    pub fn proof(self) -> CleanlyClosed {
-        self.proof
+    /// What capturing asks for, and what keeps other bakes off the disk until that has its content.
+    pub fn proof(self) -> (CleanlyClosed, Held) {
+        (self.proof, self.held)
     }
 }

@@ -109,13 +109,14 @@ impl Store {
 
 fn copy_into(source: &Path, target: &File, stop: &Stop) -> Result<()> {
     let from = File::open(source).with_context(|| format!("opening {}", source.display()))?;
-    // As whoever bakes it has it: another bake of it that begins now would be copied half.
-    let from = Flock::lock(from, FlockArg::LockSharedNonblock).map_err(|(_, errno)| {
-        Failure::new(Kind::Disk, format!("{} is in use by another process: {errno}", source.display()))
-            .hint("let one bake of it end before another begins")
-    })?;
     let metadata = from.metadata().with_context(|| format!("looking at {}", source.display()))?;
     if metadata.is_file() {
+        // As whoever bakes it has it: another bake of it that begins now would be copied half. A device the disk's
+        // room holds until this is over.
+        let _held = Flock::lock(from, FlockArg::LockSharedNonblock).map_err(|(_, errno)| {
+            Failure::new(Kind::Disk, format!("{} is in use by another process: {errno}", source.display()))
+                .hint("let one bake of it end before another begins")
+        })?;
         let copied = copy::copy(source, target, metadata.len(), stop)?;
         tracing::debug!("{} was copied into the store: {copied:?}", source.display());
         return Ok(());

@@ -4,10 +4,12 @@ use std::fs;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
 
-use bakehouse::disk::Filesystem;
 use bakehouse::disk::loopdev::LoopDevice;
+use bakehouse::disk::{Disk, Filesystem};
+use bakehouse::error::{Kind, kind_of};
+use bakehouse::plan::Locator;
 
-use super::{mount, open, options};
+use super::{WAIT, mount, open, options};
 use crate::support::host::{has, in_own_mounts, loops_of, own_mounts};
 use crate::support::images::Image;
 
@@ -99,6 +101,30 @@ fn one_who_claims_the_device_for_a_moment_fails_no_bake() {
             passing.join().unwrap();
             root.provisioned().close().unwrap();
         }
+    });
+}
+
+/// A device of the user's, which every bake could have as soon as the root of the one before is unmounted.
+#[test]
+fn a_closed_device_is_nobody_elses_until_it_is_captured() {
+    if !has(&["sfdisk", "mkfs.ext4"]) {
+        return;
+    }
+    in_own_mounts(|| {
+        let image = Image::partitioned(64, "label: gpt\ntype=linux\n");
+        image.with_root(1, Filesystem::Ext, "");
+        image.with_node(0, |node| {
+            let locator = Locator::Device(node.to_owned());
+            let open = || Disk::open(&locator, WAIT);
+            let root = open().unwrap().mount(&options(&image)).unwrap();
+            let closed = root.provisioned().close().unwrap();
+            let error = open().unwrap_err();
+            assert_eq!(kind_of(&error), Kind::Disk, "{error:#}");
+            assert!(format!("{error:#}").contains("locked by another process"), "{error:#}");
+            let (_proof, held) = closed.proof();
+            drop(held);
+            open().unwrap().release().unwrap();
+        });
     });
 }
 

@@ -179,7 +179,7 @@ async fn closed(disk: &DiskHandle, folder: &Path) -> CleanlyClosed {
         let disk = Disk::open(&locator, Duration::from_secs(120)).unwrap();
         let options = MountOptions { partition: None, grow: false, target: target.path().into() };
         let root = disk.mount(&options).unwrap();
-        root.provisioned().close().unwrap().proof()
+        root.provisioned().close().unwrap().proof().0
     });
     tokio::task::spawn_blocking(move || work.join().unwrap()).await.unwrap()
 }
