@@ -39,7 +39,15 @@ pub enum Copied {
 /// # Errors
 /// [`Kind::Host`] when the filesystem has too little room, with the figures; an interruption; or I/O.
 pub(super) fn copy(source: &Path, target: &File, size: u64, stop: &Stop) -> Result<Copied> {
-    let from = File::open(source).with_context(|| format!("opening {}", source.display()))?;
+    let from = File::open(source).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            let message = format!("the base's disk {} is gone: its image was removed", source.display());
+            Failure::new(Kind::Base, message)
+                .hint("choose another base: `bakehouse images` lists them")
+                .into()
+        }
+        _ => anyhow::Error::from(error).context(format!("opening {}", source.display())),
+    })?;
     let metadata = from.metadata().with_context(|| format!("looking at {}", source.display()))?;
     if size < metadata.len() {
         return Err(Failure::new(

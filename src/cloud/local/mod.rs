@@ -152,7 +152,7 @@ impl Store {
                 root_device: "/dev/vda".to_owned(),
                 provenance: new.provenance,
             };
-            self.register_record(&record, None)?;
+            self.register_record(&record, &[])?;
             Ok(record)
         });
         if added.is_err() {
@@ -222,9 +222,7 @@ impl Store {
             if path.extension().is_none_or(|extension| extension != "unfinished") {
                 continue;
             }
-            let Ok(file) = OpenOptions::new().write(true).open(&path) else { continue };
-            // Its maker holds the lock for as long as it lives.
-            if mark_live(&file).is_ok() {
+            if !orphans::is_in_use(&path) {
                 remove_if_there(&path)?;
                 removed.push(path);
             }
@@ -246,12 +244,13 @@ impl Store {
         }
     }
 
-    /// Writes a record if its name is free, or another's that it takes the place of. Of several at once with one
-    /// name, one gets it.
-    fn register_record(&self, record: &Record, in_place_of: Option<&str>) -> Result<()> {
+    /// Writes a record if its name is free, or those have it alone that it takes the place of. Of several at once with
+    /// one name, one gets it.
+    fn register_record(&self, record: &Record, in_place_of: &[Record]) -> Result<()> {
         let _claim = self.claim()?;
-        let holders = self.records()?.into_iter().filter(|other| other.name == record.name);
-        if holders.into_iter().any(|other| Some(other.id.as_str()) != in_place_of) {
+        let records = self.records()?;
+        let mut holders = records.iter().filter(|other| other.name == record.name);
+        if holders.any(|holder| in_place_of.iter().all(|old| old.id != holder.id)) {
             self.name_free(&record.name)?;
         }
         record::write(&self.record_file(&record.id), record)

@@ -68,8 +68,8 @@ fn is_record(path: &Path) -> bool {
 /// What was written to a moment ago is not even looked into: the look might come in between a maker and its lock.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Whether an import has it, by the mark of those who make one, or a loop device.
-fn is_in_use(path: &Path) -> bool {
+/// Whether an import has it, by the mark that its maker keeps for as long as it lives, or a loop device.
+pub(super) fn is_in_use(path: &Path) -> bool {
     let Ok(file) = OpenOptions::new().read(true).write(true).open(path) else { return true };
     let age = file.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
     age.is_none_or(|age| age < FRESH) || mark_live(&file).is_err() || is_on_a_loop(path)

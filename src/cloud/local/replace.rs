@@ -1,4 +1,5 @@
-//! An image of the store that takes the place of the one that has its name.
+//! An image of the store that takes the place of the one that has its name; of several where a bake died that was
+//! about to let one go.
 //!
 //! The new record is written beside the old one, in one step with its name; then the old one goes, and its disk with
 //! it: a disk without a record is nobody's. A bake that dies in between is finished by whoever takes up its journal.
@@ -26,23 +27,24 @@ impl Store {
         let mut round = 1;
         loop {
             let old = match collision {
-                Collision::Replace { .. } => self.holder_of(&record.name).await?,
-                Collision::Fail | Collision::Suffix => None,
+                Collision::Replace { .. } => self.holders_of(&record.name).await?,
+                Collision::Fail | Collision::Suffix => Vec::new(),
             };
             // By its path, not by its name: two bakes may want one name, and who loses must not undo the other's.
             let entry = journal.intend(Thing::StoreFile { path: path.clone() })?;
-            let mut replaced = None;
-            if let Some(old) = &old {
-                replaced = Some(journal.intend(Thing::Replaced {
+            // Newest first: the last that is noted is the first to be let go, and should this bake die before its record
+            // stands, the last that is left of them stays.
+            let mut replaced = Vec::new();
+            for old in &old {
+                replaced.push(journal.intend(Thing::Replaced {
                     region: "local".to_owned(),
                     name: old.name.clone(),
                     image: old.id.clone(),
                     snapshots: vec![old.snapshot.clone()],
                 })?);
             }
-            let (new, in_place_of) = (record.clone(), old.map(|old| old.id));
-            let registered =
-                self.clone().blocking(move |store| store.register_record(&new, in_place_of.as_deref())).await;
+            let new = record.clone();
+            let registered = self.clone().blocking(move |store| store.register_record(&new, &old)).await;
             let Err(error) = registered else {
                 journal.made(entry, &id)?;
                 self.keep(journal, entry, snapshot)?;
@@ -56,7 +58,7 @@ impl Store {
                 })
                 .await?;
             journal.gone(entry)?;
-            if let Some(replaced) = replaced {
+            for replaced in replaced {
                 journal.gone(replaced)?;
             }
             if !matches!(collision, Collision::Replace { .. })
@@ -69,9 +71,10 @@ impl Store {
         }
     }
 
-    async fn holder_of(&self, name: &str) -> Result<Option<Record>> {
+    /// The images of this name, newest first.
+    async fn holders_of(&self, name: &str) -> Result<Vec<Record>> {
         let records = self.clone().blocking(|store| store.records()).await?;
-        Ok(records.into_iter().find(|record| record.name == name))
+        Ok(records.into_iter().filter(|record| record.name == name).collect())
     }
 
     /// Removes an image that was replaced, where another one has its name by now.

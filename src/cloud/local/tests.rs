@@ -163,6 +163,45 @@ async fn a_name_that_another_bake_took_meanwhile_fails_the_second_and_leaves_the
     assert_eq!(disks(&store).len(), 2);
 }
 
+/// As a bake leaves them that was killed when its own record stood and the older one did not go yet.
+#[tokio::test]
+async fn all_images_of_a_name_are_replaced_and_one_stays_where_the_bake_dies_before_its_own_stands() {
+    let (folder, store) = store_with("base");
+    let oldest = store.add(new_image("web"), fill).unwrap();
+    let mut newer = store.add(new_image("other"), fill).unwrap();
+    newer.name = "web".to_owned();
+    newer.created = "2999-01-01T00:00:00Z".to_owned();
+    record::write(&store.record_file(&newer.id), &newer).unwrap();
+    let (journal, stop) = (journal(folder.path(), "bake-1"), Stop::default());
+    let base = base(&store).await;
+    let disk = store.make_disk(&disk_plan(SIZE), &base, &journal, &stop).await.unwrap();
+    let snapshot =
+        store.capture(&disk, CleanlyClosed::witnessed(), &snapshot_spec(), &journal, &stop).await.unwrap();
+    let spec =
+        ImageSpec { collision: Collision::Replace { delete_snapshots: false }, ..image_spec("web", SIZE) };
+    let id = store.register(&snapshot, &spec, &base, &journal, &stop).await.unwrap();
+    let named = || -> Vec<String> {
+        let records = store.records().unwrap().into_iter().filter(|record| record.name == "web");
+        records.map(|record| record.id).collect()
+    };
+    assert_eq!(named().len(), 3, "nothing goes before the new one stands");
+    let owned = journal.owned();
+    // Without the new one, the newest of the old ones stays, and can be let go any time later.
+    let own = store.image(&id).unwrap();
+    std::fs::remove_file(store.record_file(&id)).unwrap();
+    for entry in &owned {
+        store.undo(&entry.thing, entry.made.as_deref()).await.unwrap();
+    }
+    assert_eq!(named(), std::slice::from_ref(&newer.id), "{} went", oldest.id);
+    record::write(&store.record_file(&id), &own).unwrap();
+    for entry in owned {
+        store.undo(&entry.thing, entry.made.as_deref()).await.unwrap();
+        journal.gone(entry.number).unwrap();
+    }
+    assert_eq!(named(), [id]);
+    journal.end().unwrap();
+}
+
 #[test]
 fn of_many_who_want_one_name_at_once_one_gets_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -213,7 +252,11 @@ async fn a_base_without_its_disk_and_a_disk_that_is_too_small_are_told() {
     let error = store.make_disk(&disk_plan(SIZE - 1), &facts, &journal, &stop).await.unwrap_err();
     assert_eq!(kind_of(&error), Kind::Disk);
     assert!(journal.owned().is_empty());
+    // Removed since the plan was made.
     std::fs::remove_file(store.disk_file(&facts.snapshot)).unwrap();
+    let error = store.make_disk(&disk_plan(SIZE), &facts, &journal, &stop).await.unwrap_err();
+    assert_eq!(kind_of(&error), Kind::Base, "{error:#}");
+    assert!(journal.owned().is_empty());
     let error = store.find_base(&BaseSelector::Image("base".to_owned())).await.unwrap_err();
     assert_eq!(kind_of(&error), Kind::Base);
 }
@@ -226,6 +269,9 @@ fn what_a_killed_import_left_is_swept_and_a_live_one_is_not() {
     store
         .add(new_image("web"), |path| {
             std::fs::write(&dead, "half")?;
+            assert_eq!(store.sweep()?, Vec::<PathBuf>::new(), "its maker may be about to lock it");
+            let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+            File::options().write(true).open(&dead)?.set_modified(old)?;
             assert_eq!(store.sweep()?, std::slice::from_ref(&dead));
             assert!(path.exists());
             fill(path)
