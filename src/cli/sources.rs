@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
@@ -12,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 use super::Context;
 use crate::cloud::ec2::Ec2;
 use crate::error::{Failure, Kind};
-use crate::provision::fetch_url;
-use crate::provisioner::{Settled, StagedFile, StepPlan};
+use crate::provision::{fetch_url, is_kept};
+use crate::provisioner::{Settled, StepPlan};
 
 /// Pins every object to its version, or to its ETag: plan and digest say which.
 ///
@@ -47,7 +46,8 @@ pub async fn pin(context: &Context, settled: &mut Settled) -> Result<()> {
 pub async fn fetch(context: &Context, steps: impl Iterator<Item = &StepPlan>) -> Result<()> {
     let mut s3 = None;
     for staged in steps.filter(|step| step.skipped.is_none()).flat_map(StepPlan::all_staged) {
-        if (staged.object.is_none() && staged.url.is_none()) || is_there(staged)? {
+        let is_there = || is_kept(&staged.from, staged.sha256.as_deref());
+        if (staged.object.is_none() && staged.url.is_none()) || is_there()? {
             continue;
         }
         if let Some(url) = &staged.url {
@@ -64,7 +64,7 @@ pub async fn fetch(context: &Context, steps: impl Iterator<Item = &StepPlan>) ->
         };
         context.reporter.phase("fetch", &object.to_string());
         client.fetch_object(object, &staged.from, &context.stop).await?;
-        if !is_there(staged)? {
+        if !is_there()? {
             let found = digest_of(&staged.from)?;
             std::fs::remove_file(&staged.from)
                 .with_context(|| format!("removing {}", staged.from.display()))?;
@@ -79,22 +79,6 @@ pub async fn fetch(context: &Context, steps: impl Iterator<Item = &StepPlan>) ->
         s3 = Some(client);
     }
     Ok(())
-}
-
-/// Whether what is meant is there: a file appears whole, so only a checksum can tell otherwise.
-fn is_there(staged: &StagedFile) -> Result<bool> {
-    if !staged.from.is_file() {
-        return Ok(false);
-    }
-    let is_there = match &staged.sha256 {
-        Some(sha256) => digest_of(&staged.from)? == *sha256,
-        None => true,
-    };
-    if is_there {
-        // It is young again, so that `gc` leaves it while it is used.
-        File::open(&staged.from).and_then(|file| file.set_modified(SystemTime::now())).ok();
-    }
-    Ok(is_there)
 }
 
 fn digest_of(path: &Path) -> Result<String> {

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -45,12 +46,34 @@ pub fn fetch_staged(staged: &StagedFile, stop: &Stop) -> Result<()> {
     }
 }
 
-fn fetch(url: &str, sha256: &str, target: &Path, stop: &Stop) -> Result<()> {
-    if let Ok(file) = std::fs::File::open(target)
-        && digest_of(&file).is_ok_and(|digest| digest.eq_ignore_ascii_case(sha256))
+/// Whether the builder has what it fetched once: a file appears whole, so only a checksum can tell otherwise. It is
+/// made young before it is read, so that `gc` leaves it while it is used, and one that `gc` removes meanwhile is not
+/// there. Blocking.
+///
+/// # Errors
+/// What keeps it from being read.
+pub fn is_kept(path: &Path, sha256: Option<&str>) -> Result<bool> {
+    let what = || format!("reading {}", path.display());
+    let file = match std::fs::File::open(path) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(false);
+        }
+        file => file.with_context(what)?,
+    };
+    if !file.metadata().with_context(what)?.is_file() {
+        return Ok(false);
+    }
+    file.set_modified(std::time::SystemTime::now()).ok();
+    if let Some(sha256) = sha256
+        && !digest_of(&file).with_context(what)?.eq_ignore_ascii_case(sha256)
     {
-        // It is young again, so that it stays while it is used.
-        file.set_modified(std::time::SystemTime::now()).ok();
+        return Ok(false);
+    }
+    Ok(file.metadata().with_context(what)?.nlink() > 0)
+}
+
+fn fetch(url: &str, sha256: &str, target: &Path, stop: &Stop) -> Result<()> {
+    if is_kept(target, Some(sha256)).unwrap_or_default() {
         return Ok(());
     }
     if !url.starts_with("https://") {
@@ -263,6 +286,24 @@ mod tests {
     use super::*;
 
     const HELLO: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+
+    #[test]
+    fn what_gc_removes_while_it_is_read_is_not_there() {
+        use std::os::fd::AsRawFd as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("object");
+        assert!(!is_kept(&path, None).unwrap() && !is_kept(folder.path(), None).unwrap());
+        std::fs::write(&path, "hello").unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert!(is_kept(&path, None).unwrap() && is_kept(&path, Some(&HELLO.to_uppercase())).unwrap());
+        assert!(file.metadata().unwrap().modified().unwrap() > std::time::UNIX_EPOCH, "it is young again");
+        assert!(!is_kept(&path, Some(&"0".repeat(64))).unwrap());
+        // Opened while it was there still.
+        std::fs::remove_file(&path).unwrap();
+        let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
+        assert!(!is_kept(Path::new(&opened), Some(HELLO)).unwrap());
+    }
 
     /// Hands out a byte at a time, and then what comes of the channel: silence while nobody sends.
     struct Dripping(&'static [u8], Receiver<()>);

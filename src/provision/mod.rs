@@ -33,7 +33,7 @@ use crate::report::Reporter;
 use crate::sandbox::{Bind, Builtin, Network, Outcome, Program, Run, Sandbox, Stream};
 use crate::stop::Stop;
 
-pub use download::fetch_staged as fetch_url;
+pub use download::{fetch_staged as fetch_url, is_kept};
 pub use hook::run_hook;
 pub use secrets::Vault;
 pub use shrink::shrink;
