@@ -8,14 +8,27 @@ use serde_json::{Value, json};
 
 use crate::bake_ec2::{Builder, RECIPE};
 use crate::publish::everything;
-use crate::support::standin::{ACCOUNT, INSTANCE, Options, REGION};
+use crate::scratch;
+use crate::support::host::run;
+use crate::support::standin::{ACCOUNT, INSTANCE, Options, REGION, Standin};
+
+/// The permission that a call needs. S3 knows none for HEAD, and one of its own for an object's version:
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>.
+fn permission(request: &Value) -> String {
+    let service = request["service"].as_str().unwrap();
+    let action = match service {
+        "s3" if request["params"]["VersionId"].is_string() => "GetObjectVersion",
+        "s3" => "GetObject",
+        _ => request["action"].as_str().unwrap(),
+    };
+    format!("{service}:{action}")
+}
 
 /// What calls need to be allowed: their own actions, and those that tagging at creation takes.
 fn needed(requests: &[Value]) -> BTreeSet<String> {
     let mut needed = BTreeSet::new();
     for request in requests.iter().filter(|each| each["service"] != "imds") {
-        let (service, action) = (request["service"].as_str().unwrap(), request["action"].as_str().unwrap());
-        needed.insert(format!("{service}:{action}"));
+        needed.insert(permission(request));
         let params = request["params"].as_object().unwrap();
         if params.keys().any(|key| key.starts_with("TagSpecification")) {
             needed.insert("ec2:CreateTags".to_owned());
@@ -70,15 +83,21 @@ fn meets_conditions(policy: &Value, requests: &[Value]) {
     }
 }
 
-/// Whether a statement allows the call for resources of the Region that it went to.
+/// Whether a statement allows the call for resources of the Region that it went to, or for the object that it names.
 fn is_allowed_in_its_region(policy: &Value, request: &Value) -> bool {
-    let action = format!("{}:{}", request["service"].as_str().unwrap(), request["action"].as_str().unwrap());
+    let action = permission(request);
+    let params = &request["params"];
+    let text = |key: &str| params[key].as_str().unwrap_or_default();
+    let object = format!("arn:aws:s3:::{}/{}", text("Bucket"), text("Key"));
+    let fits = |resource: &str| match request["service"] == "s3" {
+        true => resource == object,
+        false => resource == "*" || resource.split(':').nth(3) == request["region"].as_str(),
+    };
     policy["Statement"].as_array().unwrap().iter().any(|statement| {
         let has = |key: &str, fits: &dyn Fn(&str) -> bool| {
             statement[key].as_array().unwrap().iter().any(|one| fits(one.as_str().unwrap()))
         };
-        has("Action", &|one| one == action)
-            && has("Resource", &|one| one == "*" || one.split(':').nth(3) == request["region"].as_str())
+        has("Action", &|one| one == action) && has("Resource", &fits)
     })
 }
 
@@ -117,6 +136,28 @@ fn bakes(builder: &Builder, unique: &str) {
     bakery.assert_nothing_left();
 }
 
+/// Steps that fetch from a bucket with versions and from one without, and that have a secret of a parameter.
+fn fetching(standin: &Standin) -> String {
+    for (bucket, versioned) in [("plain", false), ("build", true)] {
+        let text = "#!/bin/sh\n";
+        standin.object(json!({"bucket": bucket, "key": "more.sh", "text": text, "versioned": versioned}));
+    }
+    standin.parameter_of("/web/token", json!({"value": "hunter2", "type": "SecureString"}));
+    let steps = r#"
+[[step]]
+use = "script"
+script = "s3://plain/more.sh"
+[[step]]
+use = "script"
+script = "s3://build/more.sh"
+[[step]]
+use = "script"
+run = ["/bin/sh", "-c", ":"]
+secrets = { token = { parameter = "/web/token" } }
+"#;
+    format!("{RECIPE}{steps}")
+}
+
 #[test]
 fn the_policy_and_the_calls_of_bakes_are_the_same_set() {
     let Some(builder) = Builder::start(&Options::default(), json!({"boot_mode": "uefi-preferred"})) else {
@@ -125,17 +166,25 @@ fn the_policy_and_the_calls_of_bakes_are_the_same_set() {
     let Builder { standin, bakery, ami, snapshot, disk } = &builder;
     standin.parameter("/bases/small", ami);
     let given = standin.volume(disk.path(), json!({}))["volume_id"].as_str().unwrap().to_owned();
+    let attached = json!({"attached": {"instance": INSTANCE, "device": "/dev/sdk"}});
+    let device = standin.volume(disk.path(), attached)["link"].as_str().unwrap().to_owned();
+    let script = bakery.put("bootstrap.sh", scratch::BOOTSTRAP);
+    run("chmod", &["+x", script.to_str().unwrap()]);
     let (head, rest) = RECIPE.split_once("[disk]").unwrap();
     let in_place = format!("{head}{}", &rest[rest.find("[[step]]").unwrap()..]);
     let on = |base: &str| RECIPE.replace("name = \"base-*\"\nowner = \"self\"", base);
     let replaces = "on_collision = \"replace\"\ndelete_replaced_snapshots = true\ntags =";
     let replaced = RECIPE.replace("tags =", replaces) + "\n[publish]\nregions = [\"us-east-1\"]\n";
-    let recipes = [
+    let in_place = |base: &str| in_place.replace("name = \"base-*\"\nowner = \"self\"", base);
+    let blank = "scratch = { bootstrap = \"./bootstrap.sh\", args = [\"x\"], boot_loader = false }";
+    let mut recipes = vec![
         ("plain", RECIPE.to_owned()),
         ("by id", on(&format!("ami = {ami:?}"))),
         ("by parameter", on("parameter = \"/bases/small\"")),
         ("of a snapshot", on(&format!("snapshot = {snapshot:?}"))),
-        ("in place", in_place.replace("name = \"base-*\"\nowner = \"self\"", &format!("volume = {given:?}"))),
+        ("in place", in_place(&format!("volume = {given:?}"))),
+        ("on a device", in_place(&format!("device = {device:?}"))),
+        ("with what is fetched", fetching(standin)),
         ("published", everything()),
         ("replaced", replaced),
         ("deprecated here alone", format!("{RECIPE}\n[publish]\ndeprecate_after = \"90d\"\n")),
@@ -144,6 +193,9 @@ fn the_policy_and_the_calls_of_bakes_are_the_same_set() {
             format!("{RECIPE}\n[publish]\naccounts = [\"210987654321\"]\nsnapshots = false\n"),
         ),
     ];
+    if scratch::can_fill() {
+        recipes.push(("from scratch", on(blank)));
+    }
     for (what, recipe) in recipes {
         bakery.put("recipe.toml", recipe);
         let policy = policy_of(&builder);

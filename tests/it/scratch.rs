@@ -15,7 +15,7 @@ use crate::support::standin::{Options, Standin};
 mod registered;
 
 /// Fills a root with this host's shell, and notes what it was told.
-const BOOTSTRAP: &str = r#"#!/bin/sh
+pub const BOOTSTRAP: &str = r#"#!/bin/sh
 set -eu
 cd "$BAKEHOUSE_ROOT"
 mkdir -p bin dev etc proc run sys tmp var/tmp root usr/lib srv
@@ -49,7 +49,7 @@ fn bakery(standin: Option<&Standin>, bootstrap: &str) -> Bakery {
     bakery
 }
 
-fn can_fill() -> bool {
+pub fn can_fill() -> bool {
     has(&["sfdisk", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "mkfs.vfat", "mcopy", "setpriv", "ldd", "timeout"])
 }
 

@@ -303,15 +303,17 @@ fn sources(recipe: &Recipe, names: &Names<'_>) -> Option<Statement> {
     if found.is_empty() {
         return None;
     }
-    let versions = found.iter().any(|address| address.contains("versionId="));
-    let mut actions = vec!["s3:GetObject"];
-    actions.extend(versions.then_some("s3:GetObjectVersion"));
     let partition = names.arn("s3", names.home(), "", "").split(':').nth(1).unwrap_or("aws").to_owned();
-    let arns = found.iter().map(|address| {
-        let end = address.find(['#', '?']).unwrap_or(address.len());
-        format!("arn:{partition}:s3:::{}", address.get(..end).unwrap_or(address))
-    });
-    Some(Statement::new("Sources", &actions, arns.collect()))
+    let arns: BTreeSet<_> = found
+        .iter()
+        .map(|address| {
+            let end = address.find(['#', '?']).unwrap_or(address.len());
+            format!("arn:{partition}:s3:::{}", address.get(..end).unwrap_or(address))
+        })
+        .collect();
+    // What the recipe says no version of is asked for by its name, and fetched by the version that the plan pins it to,
+    // where its bucket keeps any.
+    Some(Statement::new("Sources", &["s3:GetObject", "s3:GetObjectVersion"], arns.into_iter().collect()))
 }
 
 fn addresses(value: &Spanned<RawValue>, found: &mut BTreeSet<String>) {
@@ -320,16 +322,7 @@ fn addresses(value: &Spanned<RawValue>, found: &mut BTreeSet<String>) {
             found.extend(text.strip_prefix("s3://").map(str::to_owned));
         }
         RawValue::Array(items) => items.iter().for_each(|item| addresses(item, found)),
-        RawValue::Table(entries) => {
-            let of =
-                |key: &str| entries.iter().find(|(name, _)| name.value == key).map(|(_, item)| &item.value);
-            match (of("s3"), of("version")) {
-                (Some(RawValue::String(text)), Some(_)) => {
-                    found.extend(text.strip_prefix("s3://").map(|address| format!("{address}?versionId=")));
-                }
-                _ => entries.iter().for_each(|(_, item)| addresses(item, found)),
-            }
-        }
+        RawValue::Table(entries) => entries.iter().for_each(|(_, item)| addresses(item, found)),
         _ => {}
     }
 }
