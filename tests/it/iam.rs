@@ -257,6 +257,38 @@ fn what_is_no_account_or_instance_is_refused() {
     policy(&["--instance", "web-1"]).refused(2, &["--instance web-1"]);
     let any = policy(&[]).json();
     assert!(any.to_string().contains("arn:*:ec2:*"), "{any:#}");
-    let role = policy(&["--assume-role", "arn:aws:iam::123456789012:role/baker"]).json();
-    assert!(!role.to_string().contains("SourceInstanceARN"), "{role:#}");
+}
+
+#[test]
+fn an_instance_is_named_as_the_caller_only_where_it_calls_with_its_own_credentials() {
+    let Some(mut builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let asks = |builder: &Builder, more: &[&str]| {
+        let policy = policy_with(builder, more);
+        let all = policy["Statement"].as_array().unwrap();
+        let attach = all.iter().find(|one| one["Sid"] == "AttachToTheBuilder").unwrap();
+        assert!(attach["Resource"].to_string().contains(INSTANCE), "{attach:#}");
+        attach.to_string().contains("SourceInstanceARN")
+    };
+    assert!(asks(&builder, &[]));
+    assert!(!asks(&builder, &["--assume-role", "arn:aws:iam::123456789012:role/baker"]));
+    assert!(!asks(&builder, &["--oidc"]));
+    builder.bakery.set("AWS_WEB_IDENTITY_TOKEN_FILE", Some("/run/token"));
+    assert!(!asks(&builder, &[]));
+}
+
+#[test]
+fn recipes_of_one_builder_have_one_policy() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Builder { bakery, .. } = &builder;
+    let alone = policy_of(&builder);
+    bakery.put("other.toml", everything());
+    bakery.put("third.toml", RECIPE.replace("small-", "third-"));
+    let policy = |recipes: &[&str]| bakery.bakehouse(&[&["iam-policy"], recipes].concat()).json();
+    let (first, other) = (policy(&["recipe.toml"]), policy(&["other.toml"]));
+    let both = policy(&["recipe.toml", "other.toml", "third.toml"]);
+    let union: BTreeSet<_> = actions(&first).union(&actions(&other)).cloned().collect();
+    assert_eq!(actions(&both), union);
+    assert!(both.to_string().len() < first.to_string().len() + other.to_string().len(), "{both:#}");
+    assert_eq!(policy(&["recipe.toml", "third.toml"]), first, "what is alike is said once");
+    assert_eq!(policy_with(&builder, &["third.toml"]), alone);
 }

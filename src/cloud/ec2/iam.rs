@@ -1,4 +1,4 @@
-//! The least IAM policy for a recipe: the actions of the calls that its bake makes and no others, on what carries
+//! The least IAM policy for recipes: the actions of the calls that their bakes make and no others, on what carries
 //! Bakehouse's tags and on this instance, as far as EC2 knows such conditions. Asks nothing of AWS.
 //!
 //! Which resources and condition keys an action has is from the Service Authorization Reference,
@@ -13,7 +13,7 @@ use crate::recipe::{BaseSelector, Collision, RawValue, Recipe, SecretSource, Spa
 
 mod statement;
 
-use statement::{Names, Statement};
+use statement::{Names, Statement, documents};
 
 /// Where the bakes are to run; what is not said is any.
 #[derive(Debug, Clone, Default)]
@@ -26,23 +26,26 @@ pub struct Builders {
     pub instances: Vec<String>,
     /// Whether they prune too.
     pub prune: bool,
-    /// Whether the calls are made in a role that the builder takes on: then EC2 does not know which instance calls.
+    /// Whether the calls are made with other credentials than the instance's own, as in a role that the builder or a
+    /// CI job takes on: then EC2 does not know which instance calls.
     pub takes_role: bool,
 }
 
-/// The policy of a builder that bakes and publishes this recipe, undoes what fails, runs `gc`, and prunes where wanted.
-pub fn policy(recipe: &Recipe, builders: &Builders) -> Value {
+/// The policy of a builder that bakes and publishes these recipes, undoes what fails, runs `gc`, and prunes where wanted.
+pub fn policy(recipes: &[Recipe], builders: &Builders) -> Value {
     let names = Names { builders };
-    let mut statements = bake(recipe, &names);
-    statements.extend(publish(recipe, &names));
-    statements.extend(keys(recipe, &names));
-    statements.extend(secrets(recipe, &names));
-    statements.extend(sources(recipe, &names));
-    if builders.prune {
-        statements.extend(prune(recipe, &names));
+    let mut statements = Vec::new();
+    for recipe in recipes {
+        statements.extend(bake(recipe, &names));
+        statements.extend(publish(recipe, &names));
+        statements.extend(keys(recipe, &names));
+        statements.extend(secrets(recipe, &names));
+        statements.extend(sources(recipe, &names));
+        if builders.prune {
+            statements.extend(prune(recipe, &names));
+        }
     }
-    let statements: Vec<_> = statements.iter().map(Statement::document).collect();
-    json!({"Version": "2012-10-17", "Statement": statements})
+    json!({"Version": "2012-10-17", "Statement": documents(statements)})
 }
 
 /// The Regions of copies, the builder's own aside.

@@ -2,8 +2,76 @@ use super::*;
 use crate::recipe::{Source, parse};
 
 fn of(text: &str, builders: &Builders) -> Value {
-    let source = Source { name: "web.toml".into(), text: text.to_owned() };
-    policy(&parse(&source).unwrap(), builders)
+    of_all(&[text], builders)
+}
+
+fn of_all(texts: &[&str], builders: &Builders) -> Value {
+    let recipe = |text: &&str| parse(&Source { name: "web.toml".into(), text: (*text).to_owned() }).unwrap();
+    policy(&texts.iter().map(recipe).collect::<Vec<_>>(), builders)
+}
+
+/// All that a policy allows, one by one: action, resource, and one value of each condition.
+fn allowed(policy: &Value) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for statement in policy["Statement"].as_array().unwrap() {
+        let mut lines = vec![String::new()];
+        let mut each = |what: &str, values: &Value| {
+            let values = values.as_array().unwrap();
+            let with = |line: &String| -> Vec<String> {
+                values.iter().map(|value| format!("{line} {what} {value}")).collect()
+            };
+            lines = lines.iter().flat_map(with).collect();
+        };
+        each("action", &statement["Action"]);
+        each("resource", &statement["Resource"]);
+        for (operator, keys) in statement["Condition"].as_object().into_iter().flatten() {
+            for (key, values) in keys.as_object().unwrap() {
+                each(&format!("{operator} {key}"), values);
+            }
+        }
+        all.extend(lines);
+    }
+    all
+}
+
+#[test]
+fn one_policy_of_several_recipes_allows_what_each_of_theirs_does_and_no_more() {
+    let replaced =
+        "[image]\nname = \"web\"\non_collision = \"replace\"\n[base]\nami = \"ami-0abc1234def567890\"\n";
+    let published = format!("{PLAIN}[publish]\nregions = [\"us-east-1\"]\naccounts = [\"210987654321\"]\n");
+    let fetching =
+        |object: &str| format!("{PLAIN}[[step]]\nuse = \"script\"\nscript = \"s3://releases/{object}\"\n");
+    let given = |base: &str| format!("[image]\nname = \"web-{{time}}\"\n[base]\n{base}\n");
+    let texts = [
+        PLAIN.to_owned(),
+        fetching("a.sh"),
+        replaced.to_owned(),
+        given("volume = \"vol-0abc1234def567890\""),
+        published,
+        given("device = \"/dev/nvme1n1\""),
+        format!("{replaced}[publish]\nregions = [\"eu-central-1\"]\n"),
+        fetching("b.sh"),
+        given("volume = \"vol-0abc1234def567891\""),
+    ];
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    for builders in [builders(), Builders { prune: true, takes_role: true, ..builders() }] {
+        for some in [&texts[..], &texts[2..5], &texts[4..]] {
+            let one = of_all(some, &builders);
+            let each: BTreeSet<_> = some.iter().flat_map(|text| allowed(&of(text, &builders))).collect();
+            let told: Vec<_> = allowed(&one).symmetric_difference(&each).cloned().collect();
+            assert!(told.is_empty(), "{told:#?}");
+            let statements = one["Statement"].as_array().unwrap();
+            let names: BTreeSet<_> = statements.iter().map(|one| one["Sid"].as_str().unwrap()).collect();
+            assert_eq!(names.len(), statements.len(), "{names:?}");
+            assert!(names.iter().all(|name| name.chars().all(|c| c.is_ascii_alphanumeric())), "{names:?}");
+        }
+    }
+    let alike = of_all(&[texts[1], texts[0], texts[7]], &builders());
+    assert_eq!(statement(&alike, "Sources")["Resource"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        alike["Statement"].as_array().unwrap().len(),
+        of(texts[1], &builders())["Statement"].as_array().unwrap().len()
+    );
 }
 
 fn statement<'a>(policy: &'a Value, sid: &str) -> &'a Value {

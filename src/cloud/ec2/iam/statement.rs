@@ -37,9 +37,11 @@ impl Statement {
         self.when("StringLike", &format!("aws:RequestTag/{BAKE_TAG}"), &["bake-*"])
     }
 
-    pub(super) fn document(&self) -> Value {
+    /// As JSON; `number` tells statements of one name apart.
+    fn document(&self, number: usize) -> Value {
+        let sid = if number == 1 { self.sid.to_owned() } else { format!("{}{number}", self.sid) };
         let mut document = json!({
-            "Sid": self.sid, "Effect": "Allow", "Action": self.actions, "Resource": self.resources,
+            "Sid": sid, "Effect": "Allow", "Action": self.actions, "Resource": self.resources,
         });
         let mut conditions: BTreeMap<&str, BTreeMap<&str, &Vec<String>>> = BTreeMap::new();
         for (operator, key, values) in &self.conditions {
@@ -50,6 +52,69 @@ impl Statement {
         }
         document
     }
+
+    /// Whether one statement can say what the two of them say, and no more: one says all that the other says, or they
+    /// differ in actions, in resources or in the values of one condition alone.
+    fn joins(&self, other: &Self) -> bool {
+        let keys = |one: &Self| -> Vec<_> {
+            one.conditions.iter().map(|(operator, key, _)| (*operator, key.clone())).collect()
+        };
+        if self.sid != other.sid || keys(self) != keys(other) {
+            return false;
+        }
+        let mut parts = vec![
+            (holds(&self.actions, &other.actions), holds(&other.actions, &self.actions)),
+            (holds(&self.resources, &other.resources), holds(&other.resources, &self.resources)),
+        ];
+        for ((_, _, mine), (_, _, theirs)) in self.conditions.iter().zip(&other.conditions) {
+            parts.push((holds(mine, theirs), holds(theirs, mine)));
+        }
+        let differing = parts.iter().filter(|part| **part != (true, true)).count();
+        differing <= 1 || parts.iter().all(|(all, _)| *all) || parts.iter().all(|(_, all)| *all)
+    }
+
+    /// All that two statements that join say.
+    fn joined(mut self, other: Self) -> Self {
+        add(&mut self.actions, other.actions);
+        add(&mut self.resources, other.resources);
+        for ((_, _, mine), (_, _, theirs)) in self.conditions.iter_mut().zip(other.conditions) {
+            add(mine, theirs);
+        }
+        self
+    }
+}
+
+fn holds<T: PartialEq>(all: &[T], some: &[T]) -> bool {
+    some.iter().all(|one| all.contains(one))
+}
+
+fn add<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>) {
+    for one in more {
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
+}
+
+/// A policy's statements: those of several recipes that one can say are one, and each has a name of its own.
+pub(super) fn documents(statements: Vec<Statement>) -> Vec<Value> {
+    let mut all: Vec<Statement> = Vec::new();
+    for mut one in statements {
+        let mut place = all.len();
+        // What has grown may join another now.
+        while let Some(at) = all.iter().position(|other| other.joins(&one)) {
+            place = at;
+            one = all.remove(at).joined(one);
+        }
+        all.insert(place, one);
+    }
+    let mut numbers = BTreeMap::new();
+    let documents = all.iter().map(|one| {
+        let number = numbers.entry(one.sid).or_insert(0);
+        *number += 1;
+        one.document(*number)
+    });
+    documents.collect()
 }
 
 /// ARNs.
