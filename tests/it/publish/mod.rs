@@ -15,6 +15,7 @@ mod unfinished;
 
 pub const KEY: &str = "arn:aws:kms:eu-central-1:123456789012:key/0b1d0c2e-3f4a-5678-9abc-def012345678";
 pub const FRIEND: &str = "210987654321";
+pub const ORGANIZATION: &str = "arn:aws:organizations::123456789012:organization/o-abcdefghij";
 pub const UNIT: &str = "arn:aws:organizations::123456789012:ou/o-abcdefghij/ou-abcd-12345678";
 pub const REGIONS: [&str; 3] = ["eu-central-1", REGION, "us-east-1"];
 
@@ -26,6 +27,7 @@ pub fn everything() -> String {
 regions = ["us-east-1", "{REGION}"]
 copy_within = "30m"
 accounts = ["{FRIEND}"]
+organizations = ["{ORGANIZATION}"]
 organizational_units = ["{UNIT}"]
 deprecate_after = "90d"
 deregistration_protection = "with-cooldown"
@@ -62,7 +64,7 @@ pub fn is_published(standin: &Standin, region: &str, image: &str) {
     assert_eq!(found["State"], "available", "{found:#}");
     assert_eq!(
         found["Permissions"],
-        json!([{"UserId": FRIEND}, {"OrganizationalUnitArn": UNIT}]),
+        json!([{"UserId": FRIEND}, {"OrganizationArn": ORGANIZATION}, {"OrganizationalUnitArn": UNIT}]),
         "{found:#}"
     );
     assert_eq!(found["DeregistrationProtection"], "enabled-with-cooldown");
