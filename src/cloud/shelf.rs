@@ -88,7 +88,7 @@ pub enum Sort {
     SpotFleet,
     /// A Spot request that may launch an instance of the image.
     SpotRequest,
-    /// An SSM parameter of the type `aws:ec2:image`.
+    /// An SSM parameter whose value names the image.
     Parameter,
     /// An image that was baked on it or copied from it.
     Image,

@@ -4,23 +4,19 @@ use super::api::Api;
 use super::explain::{Trouble, explain};
 
 /// How many one call takes.
-const MOST: usize = 10;
+pub(super) const MOST: usize = 10;
 
 impl Api {
-    /// The values of parameters, by name; those that are gone by now are left out.
+    /// The values of at most [`MOST`] parameters, by name; those that are gone by now are left out.
     pub(super) async fn get_parameters(&self, names: &[String]) -> Result<Vec<(String, String)>, Trouble> {
-        let mut all = Vec::new();
-        for names in names.chunks(MOST) {
-            let answer = self
-                .ssm
-                .get_parameters()
-                .set_names(Some(names.to_vec()))
-                .send()
-                .await
-                .map_err(|error| explain("ssm:GetParameters", &self.region, error))?;
-            let read = answer.parameters().iter();
-            all.extend(read.filter_map(|one| Some((one.name()?.to_owned(), one.value()?.to_owned()))));
-        }
-        Ok(all)
+        let answer = self
+            .ssm
+            .get_parameters()
+            .set_names(Some(names.to_vec()))
+            .send()
+            .await
+            .map_err(|error| explain("ssm:GetParameters", &self.region, error))?;
+        let read = answer.parameters().iter();
+        Ok(read.filter_map(|one| Some((one.name()?.to_owned(), one.value()?.to_owned()))).collect())
     }
 }

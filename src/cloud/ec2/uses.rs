@@ -1,7 +1,7 @@
 //! What refers to images in a Region: instances, launch templates, Auto Scaling, fleets and Spot requests, parameters.
 //!
 //! Not to be seen from here: other accounts' instances and templates (an image that is shared), older versions of a
-//! parameter.
+//! parameter, and what a SecureString says: nobody launches what is a secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +11,7 @@ use aws_sdk_ec2::types::LaunchTemplateVersion;
 
 use super::api::FILTER_VALUES;
 use super::explain::Trouble;
+use super::get_parameters::MOST;
 use super::retry::insist;
 use super::shelf::RegionShelf;
 use crate::cloud::shelf::{Sort, Use};
@@ -208,12 +209,36 @@ fn of_template(versions: &[LaunchTemplateVersion], wanted: &BTreeSet<&str>, grou
     uses.collect()
 }
 
+/// Each page and each ten values on their own: what is throttled is asked for again, and not all before it.
 async fn parameters(shelf: &RegionShelf<'_>, wanted: &BTreeSet<&str>) -> Result<Vec<Use>> {
-    let names = insist(shelf.effort, || shelf.api.image_parameters()).await.map_err(Trouble::into_error)?;
-    let values =
-        insist(shelf.effort, || shelf.api.get_parameters(&names)).await.map_err(Trouble::into_error)?;
-    let held = values.into_iter().filter(|(_, value)| wanted.contains(value.as_str()));
-    Ok(held
-        .map(|(name, image)| Use { image, sort: Sort::Parameter, by: format!("parameter {name}") })
-        .collect())
+    let (mut names, mut from) = (Vec::new(), None);
+    loop {
+        let page = || shelf.api.plain_parameters(from.clone());
+        let (found, next) = insist(shelf.effort, page).await.map_err(Trouble::into_error)?;
+        names.extend(found);
+        from = next;
+        if from.is_none() {
+            break;
+        }
+    }
+    let mut uses = Vec::new();
+    for names in names.chunks(MOST) {
+        let values =
+            insist(shelf.effort, || shelf.api.get_parameters(names)).await.map_err(Trouble::into_error)?;
+        for (name, value) in values {
+            let by = format!("parameter {name}");
+            let named = ids(&value).filter(|id| wanted.contains(id)).collect::<BTreeSet<_>>();
+            uses.extend(named.into_iter().map(|image| Use {
+                image: image.to_owned(),
+                sort: Sort::Parameter,
+                by: by.clone(),
+            }));
+        }
+    }
+    Ok(uses)
+}
+
+/// The words of a parameter's value that ids may be: of one that is an id, of a list and of JSON of whatever form.
+fn ids(value: &str) -> impl Iterator<Item = &str> {
+    value.split(|c: char| !c.is_ascii_alphanumeric() && c != '-')
 }

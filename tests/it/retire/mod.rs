@@ -11,6 +11,7 @@ use crate::support::standin::{ACCOUNT, INSTANCE, Options, Standin};
 use crate::support::{not_root, skipped};
 
 mod local;
+mod referred;
 mod stopped;
 
 /// A stand-in with images of bakes, and a builder that looks after them.

@@ -104,7 +104,8 @@ impl Standin {
         self.post("parameters", &json!({"parameters": {name: value}}));
     }
 
-    /// Sets an SSM parameter to a further version: `value`, and perhaps `type`, `labels`, the `account` that shares it.
+    /// Sets an SSM parameter to a further version: `value`, and perhaps `type`, `data_type`, `labels`, the
+    /// `account` that shares it.
     pub fn parameter_of(&self, name: &str, about: Value) {
         self.post("parameters", &json!({"parameters": {name: about}}));
     }

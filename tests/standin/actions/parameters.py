@@ -44,8 +44,8 @@ def describe_parameters(call):
     things = [describe(call, name) for name in sorted(call.region.parameters) if not _is_public(name)]
     for each in given.get("ParameterFilters", []):
         key, values = each["Key"], each.get("Values", [])
-        if key not in ("Name", "DataType") or each.get("Option", "Equals") != "Equals":
-            raise Refusal("InvalidFilterKey", f"the stand-in filters by Name or DataType, not {key}")
+        if key not in ("Name", "DataType", "Type") or each.get("Option", "Equals") != "Equals":
+            raise Refusal("InvalidFilterKey", f"the stand-in filters by Name, DataType or Type, not {key}")
         things = [thing for thing in things if thing[key] in values]
     size = given.get("MaxResults", 10)
     if not 1 <= size <= 50:
@@ -56,9 +56,10 @@ def describe_parameters(call):
 
 
 def seed(region, name: str, given) -> None:
-    """Sets a parameter: a value, or `value` with `type` and `labels`; with `account` it is another's that shares it."""
+    """Sets a parameter: a value, or `value` with `type`, `data_type` and `labels`; with `account` it is another's that
+    shares it."""
     given = {"value": given} if isinstance(given, str) else given
-    strangers = set(given) - {"value", "type", "labels", "account"}
+    strangers = set(given) - {"value", "type", "data_type", "labels", "account"}
     if strangers:
         raise ValueError(f"a parameter to seed has no {sorted(strangers)}")
     if "account" in given:
@@ -69,6 +70,8 @@ def seed(region, name: str, given) -> None:
     region.parameters[name] = given["value"]
     region.parameters_about.pop(name, None)
     about(region, name).update({"Version": version, "Type": given.get("type", "String")})
+    if "data_type" in given:
+        about(region, name)["DataType"] = given["data_type"]
     remember(region, name, given.get("labels", []))
 
 
