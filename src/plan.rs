@@ -25,7 +25,7 @@ pub use base::show_age;
 pub use late::{Late, MainPackage};
 pub use make::FAMILY_TAG;
 pub use make::{Facts, make};
-pub use names::{judge_name, name_taken, protected, renamed, suffixed};
+pub use names::{end_protection, judge_name, name_taken, protected, renamed, suffixed};
 pub use publish::{
     PACKAGE_TAG, PublishPlan, Publishing, describe_copy, package_of_tag, package_tag, package_words,
 };

@@ -53,6 +53,11 @@ impl Stock {
         self.image.tags.get(BAKE_TAG).map(String::as_str).filter(|bake| !bake.is_empty())
     }
 
+    /// Whether its name is its bake's id: the bake has not given it its name yet.
+    pub fn is_provisional(&self) -> bool {
+        self.bake() == Some(self.image.name.as_str())
+    }
+
     /// Its family: by its tag, else by its name.
     pub fn family(&self) -> String {
         let tagged = self.image.tags.get(FAMILY_TAG).filter(|family| !family.is_empty());

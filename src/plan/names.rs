@@ -23,9 +23,15 @@ pub fn protected(name: &str, image: &str, how: &str) -> Failure {
     let message = format!(
         "the image name {name} is taken by {image}, which cannot be replaced: it is protected from being deregistered ({how})"
     );
-    Failure::new(Kind::Name, message).hint(format!(
-        "end the protection (aws ec2 disable-image-deregistration-protection --image-id {image}; one with a cool-down holds for a day more), or give another name"
-    ))
+    Failure::new(Kind::Name, message).hint(format!("{}, or give another name", end_protection(image, None)))
+}
+
+/// How the protection of an image from being deregistered is ended, in another Region where one is named.
+pub fn end_protection(image: &str, region: Option<&str>) -> String {
+    let region = region.map(|region| format!(" --region {region}")).unwrap_or_default();
+    format!(
+        "end the protection (aws ec2 disable-image-deregistration-protection --image-id {image}{region}; one with a cool-down holds for a day more)"
+    )
 }
 
 /// The name with a number behind it, from 2.

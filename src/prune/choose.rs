@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{Finding, Inventory, Verdict, Wanted, as_use};
 use crate::cloud::shelf::{Action, Stock};
+use crate::plan::end_protection;
 
 /// What one bake made: an image and its copies.
 #[derive(Debug, Clone)]
@@ -58,7 +59,8 @@ pub(super) fn keep(batches: &mut [Batch], wanted: &Wanted<'_>) {
     let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
     for batch in batches {
         let Some(original) = batch.original() else { continue };
-        let can_be_launched = original.image.state == "available";
+        // What a bake that replaces an image has registered under its own id may still be undone.
+        let can_be_launched = original.image.state == "available" && !original.is_provisional();
         let arch = original.image.arch.clone();
         let count = counts.entry((batch.family.clone(), arch.clone())).or_default();
         if can_be_launched && *count < wanted.keep {
@@ -133,6 +135,10 @@ pub(super) fn exclude(batches: &mut [Batch], inventory: &Inventory, action: Acti
 /// What of an image itself stands against an action.
 fn against(image: &Stock, action: Action) -> impl Iterator<Item = String> {
     let state = match image.image.state.as_str() {
+        _ if image.is_provisional() => Some(
+            "its bake has not given it its name yet (of a bake that died, `bakehouse gc` finishes or undoes it)"
+                .to_owned(),
+        ),
         "pending" | "transient" => Some("it is still being made".to_owned()),
         "disabled" if action != Action::Deregister => Some("it is disabled already".to_owned()),
         state @ ("failed" | "error" | "invalid") if action != Action::Deregister => {
@@ -143,7 +149,10 @@ fn against(image: &Stock, action: Action) -> impl Iterator<Item = String> {
     let deprecated = image.deprecated.as_ref().filter(|_| action == Action::Deprecate);
     let deprecated = deprecated.map(|at| format!("it is deprecated already, at {at}"));
     let protected = image.protection.as_ref().filter(|_| action == Action::Deregister);
-    let protected = protected.map(|how| format!("it is protected from being deregistered ({how})"));
+    let protected = protected.map(|how| {
+        let end = end_protection(&image.image.id, Some(&image.region));
+        format!("it is protected from being deregistered ({how}): {end}")
+    });
     state.into_iter().chain(deprecated).chain(protected)
 }
 

@@ -113,7 +113,9 @@ fn what_is_referred_to_stays_and_so_does_what_it_was_baked_on() {
             "mid excluded: image app-9 (app) was baked on it",
             "base excluded: image mid-8 (mid) was baked on it",
             "parent excluded: image x-4 (other) was baked on it",
-            "kept excluded: it is protected from being deregistered (enabled-with-cooldown)",
+            "kept excluded: it is protected from being deregistered (enabled-with-cooldown): end the protection (aws ec2 \
+             disable-image-deregistration-protection --image-id kept --region eu-west-1; one with a cool-down holds for a \
+             day more)",
             "gone-app goes",
             "gone-base goes",
         ]
@@ -155,6 +157,20 @@ fn copies_go_with_their_original_or_stay_with_it() {
         settled(stock, used("eu-west-1"), &wanted).iter().filter(|one| one.ends_with("goes")).count(),
         4
     );
+}
+
+#[test]
+fn an_image_that_has_its_bakes_id_for_a_name_counts_as_none_and_stays() {
+    let mut provisional = image("new", "bake-3", "web", 20);
+    provisional.image.name = "bake-3".to_owned();
+    let stock = vec![provisional.clone(), image("web-2", "b2", "web", 10), image("web-1", "b1", "web", 2)];
+    let told = settled(stock, Vec::new(), &wanted(1, 7, Action::Deregister));
+    assert_eq!(told[1..], ["web-2 kept: the newest of web x86_64", "web-1 goes"]);
+    assert!(told[0].starts_with("new excluded: its bake has not given it its name yet"), "{told:?}");
+    // Once the image of the name is there, that one counts.
+    let stock = vec![image("web-3", "bake-3", "web", 21), provisional, image("web-2", "b2", "web", 10)];
+    let told = settled(stock, Vec::new(), &wanted(1, 7, Action::Deregister));
+    assert_eq!(told.last().unwrap(), "web-2 goes", "{told:?}");
 }
 
 #[test]

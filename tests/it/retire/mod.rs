@@ -97,7 +97,7 @@ fn what_nothing_refers_to_goes_with_its_snapshots_and_all_else_stays_with_its_re
     let (configuration, _) = image("web-6", 10);
     let (parameter, _) = image("web-5", 11);
     let (base, base_snapshot) = image("mid-4", 60);
-    shop.image("web-4", 12, json!({"protection": "enabled-without-cooldown"}));
+    let (guarded, _) = shop.image("web-4", 12, json!({"protection": "enabled-without-cooldown"}));
     let (free, free_snapshot) = image("web-3", 30);
     let (stopped, _) = image("web-2", 40);
     let (ended, ended_snapshot) = image("web-1", 50);
@@ -132,8 +132,11 @@ fn what_nothing_refers_to_goes_with_its_snapshots_and_all_else_stays_with_its_re
     assert_eq!(verdict("web-7"), Some(("excluded", by)));
     assert_eq!(verdict("web-6"), Some(("excluded", "launch configuration old of Auto Scaling group oldies")));
     assert_eq!(verdict("web-5"), Some(("excluded", "parameter /images/web/5")));
-    let protected = "it is protected from being deregistered (enabled-without-cooldown)";
-    assert_eq!(verdict("web-4"), Some(("excluded", protected)));
+    let protected = format!(
+        "it is protected from being deregistered (enabled-without-cooldown): end the protection (aws ec2 \
+         disable-image-deregistration-protection --image-id {guarded} --region eu-west-1; one with a cool-down holds for a day more)"
+    );
+    assert_eq!(verdict("web-4"), Some(("excluded", protected.as_str())));
     assert_eq!(verdict("web-3"), Some(("retire", "")));
     assert_eq!(verdict("web-2"), Some(("excluded", "instance i-0123456789abcdef1 (stopped)")));
     assert_eq!(verdict("web-1"), Some(("retire", "")));

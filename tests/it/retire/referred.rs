@@ -1,4 +1,4 @@
-//! What refers to an image in ways that are easy to miss.
+//! What refers to an image in ways that are easy to miss, and images that are not what they seem yet.
 
 use std::time::Duration;
 
@@ -133,5 +133,21 @@ fn what_a_copy_of_no_bake_was_copied_from_stays() {
     assert_eq!(why("far-1"), ("excluded", there));
     assert_eq!(why("free-1").0, "retired", "{told:#?}");
     assert_eq!(shop.images(), ["by-hand", "far-1", "near-1"]);
+    shop.standin.stop();
+}
+
+#[test]
+fn an_image_under_its_bakes_id_is_neither_the_newest_nor_taken() {
+    let Some(shop) = Shop::open() else { return };
+    let bake = "bake-20260101T000000Z-0123456789ab";
+    shop.image(bake, 0, json!({"tags": {"bakehouse:bake": bake, "bakehouse:family": "web"}}));
+    shop.image("web-2", 2, json!({}));
+    shop.image("web-1", 3, json!({}));
+    let told = shop.prune(&["--tag", "bakehouse:family=web", "--keep", "1", "--yes"]);
+    assert_eq!(told["web-2"], ("keep".to_owned(), "the newest of web x86_64".to_owned()), "{told:#?}");
+    assert_eq!(told["web-1"].0, "retired", "{told:#?}");
+    let (verdict, why) = &told[bake];
+    assert!(verdict == "excluded" && why.starts_with("its bake has not given it its name yet"), "{told:#?}");
+    assert_eq!(shop.images(), [bake, "web-2"]);
     shop.standin.stop();
 }
