@@ -12,6 +12,7 @@ use crate::support::{not_root, skipped};
 
 mod local;
 mod referred;
+mod shown;
 mod stopped;
 
 /// A stand-in with images of bakes, and a builder that looks after them.
