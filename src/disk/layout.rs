@@ -196,12 +196,14 @@ impl From<RootFilesystem> for Filesystem {
 
 impl LaidOut {
     /// Puts a folder's content into the EFI system partition, where there is one. Without mounting it: not every
-    /// kernel has vfat.
+    /// kernel has vfat. Nothing may write to the folder meanwhile.
     ///
     /// # Errors
-    /// [`Kind::Host`] where mcopy is missing; that it does not fit.
+    /// [`Kind::Step`] where something in it is neither a file nor a folder; [`Kind::Host`] where mcopy is missing;
+    /// that it does not fit.
     pub fn fill_esp(&self, from: &Path) -> Result<()> {
         let Some((node, _)) = &self.esp else { return Ok(()) };
+        plain(from)?;
         let entries = std::fs::read_dir(from).with_context(|| format!("reading {}", from.display()))?;
         for entry in entries {
             let path = entry.with_context(|| format!("reading {}", from.display()))?.path();
@@ -218,9 +220,48 @@ impl LaidOut {
     }
 }
 
+/// Refuses what mcopy would follow, or wait for: whoever filled the folder is not to say what of the builder is copied.
+fn plain(folder: &Path) -> Result<()> {
+    let reading = || format!("reading {}", folder.display());
+    for entry in std::fs::read_dir(folder).with_context(reading)? {
+        let entry = entry.with_context(reading)?;
+        let (path, kind) = (entry.path(), entry.file_type().with_context(reading)?);
+        if kind.is_dir() {
+            plain(&path)?;
+        } else if !kind.is_file() {
+            let message = format!("{} is neither a file nor a folder", path.display());
+            return Err(Failure::new(Kind::Step, message)
+                .hint("the EFI system partition holds files alone: see what put it there")
+                .into());
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_in_what_belongs_in_the_esp_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("EFI/BOOT");
+        std::fs::create_dir_all(&inner).unwrap();
+        std::fs::write(inner.join("BOOTX64.EFI"), "MZ").unwrap();
+        plain(folder.path()).unwrap();
+        let laid = LaidOut {
+            disk: "/dev/null".into(),
+            root: "/dev/null".into(),
+            filesystem: RootFilesystem::Ext4,
+            uuid: "u".into(),
+            bios: None,
+            esp: Some((folder.path().join("never written"), "AB12-CD34".into())),
+        };
+        std::os::unix::fs::symlink("/etc/shadow", inner.join("GRUB.CFG")).unwrap();
+        let error = laid.fill_esp(folder.path()).unwrap_err();
+        assert!(crate::error::kind_of(&error) == Kind::Step, "{error:#}");
+        assert!(error.to_string().contains("EFI/BOOT/GRUB.CFG is neither"), "{error:#}");
+    }
 
     #[test]
     fn the_root_is_last_and_what_boots_it_before() {

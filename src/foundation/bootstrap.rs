@@ -1,4 +1,5 @@
-//! The packages of a foundation, by mmdebstrap, straight into its mounted root.
+//! The packages of a foundation: mmdebstrap fetches them and extracts what is essential, and the root's own dpkg and
+//! apt install them in the sandbox, so that no package's script runs outside of it.
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -7,10 +8,29 @@ use anyhow::{Context as _, Result};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::release::sources_like_host;
+use super::run::{Tell, in_root, on_builder, perform, shown};
 use super::{Mounted, Release, folder_in};
 use crate::plan::Arch;
-use crate::program::Program;
+use crate::program::{Program, find};
+use crate::sandbox::Bind;
 use crate::stop::Stop;
+
+const INSTALL: &str = include_str!("install.sh");
+
+/// Run by mmdebstrap on the builder once the essential packages and apt are extracted: notes which archives those are,
+/// and fetches what else will be installed.
+const FETCH: &str = r#"set -eu
+printf '%s\n' $MMDEBSTRAP_ESSENTIAL > "$BAKEHOUSE_EXTRACTED"
+set -f
+APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get --yes --download-only install \
+    '?essential' apt '?and(?priority(required),?not(?essential))' $BAKEHOUSE_PACKAGES >&2"#;
+
+/// What tells `install.sh` its work, inside.
+const ORDER: &str = "/run/bakehouse/bootstrap";
+
+/// What mmdebstrap takes from the builder, which no script of a package needs: apt's settings with a proxy's password,
+/// and names.
+const BUILDERS: &[&str] = &["etc/apt/apt.conf.d/99mmdebstrap", "etc/hostname", "etc/resolv.conf"];
 
 /// Where apt in the root keeps packages.
 const ARCHIVES: &str = "/var/cache/apt/archives";
@@ -105,7 +125,7 @@ impl Debian {
         root: &Path,
         work: &Path,
         stop: &Stop,
-        tell: &mut dyn FnMut(&str),
+        tell: &mut Tell<'_>,
     ) -> Result<()> {
         let sources = work.join("debian.sources");
         let apt_conf = work.join("apt.conf");
@@ -118,35 +138,85 @@ impl Debian {
         let archives = folder_in(root, ARCHIVES)?;
         let cached = Mounted::new(&archives, Some(&cache), "bind", None)?;
 
-        let mut program = Program::new("mmdebstrap")
-            .args(["--mode=root", "--format=directory", "--variant=minbase"])
-            .args(["--skip=check/empty,essential/unlink,cleanup/apt/cache", "--dpkgopt=force-unsafe-io"])
-            .arg(format!("--architectures={}", debian_name(arch)))
-            .arg(format!("--include={}", packages.join(",")))
-            .arg(format!("--aptopt={}", apt_conf.display()))
-            .env("TMPDIR", work)
-            .env("LC_ALL", "C.UTF-8")
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .arg(self.release.suite)
-            .arg(root);
+        let order = work.join("bootstrap");
+        std::fs::create_dir(&order).with_context(|| format!("making {}", order.display()))?;
+        let mmdebstrap = find("mmdebstrap".as_ref()).context("finding mmdebstrap")?;
+        let mut argv = vec![mmdebstrap.display().to_string()];
+        // No script of a package runs by this variant, and so nothing needs to be mounted for one.
+        argv.extend(["--mode=root", "--format=directory", "--variant=extract"].map(str::to_owned));
+        argv.push(
+            "--skip=check/empty,chroot/mount,chroot/policy-rc.d,chroot/start-stop-daemon,cleanup/apt"
+                .to_owned(),
+        );
+        argv.extend([
+            format!("--architectures={}", debian_name(arch)),
+            "--include=?essential".to_owned(),
+            "--include=apt".to_owned(),
+            format!("--extract-hook={FETCH}"),
+            format!("--aptopt={}", apt_conf.display()),
+            self.release.suite.to_owned(),
+            root.display().to_string(),
+        ]);
         match &self.sources {
             // A bare address is given the keys that it is to be signed with, where this host's apt does not trust
             // them of itself (Ubuntu's does not); an entry for apt is taken as it is.
-            Sources::Mirror(mirror) if mirror.contains("://") => program = program.arg(mirror),
-            Sources::Mirror(mirror) => {
-                program = program.arg(format!("deb {mirror} {} main", self.release.suite));
-            }
+            Sources::Mirror(mirror) if mirror.contains("://") => argv.push(mirror.clone()),
+            Sources::Mirror(mirror) => argv.push(format!("deb {mirror} {} main", self.release.suite)),
             Sources::Like(text) => {
                 std::fs::write(&sources, text).with_context(|| format!("writing {}", sources.display()))?;
-                program = program.arg(&sources);
+                argv.push(sources.display().to_string());
             }
             Sources::Default => {}
         }
-        program
-            .contained()
-            .run(stop, &mut |line| tell_progress(line, tell))
+        let line = shown(&argv);
+        let mut run = on_builder(argv);
+        for (name, value) in [
+            ("TMPDIR", work.display().to_string()),
+            ("DEBIAN_FRONTEND", "noninteractive".to_owned()),
+            ("BAKEHOUSE_EXTRACTED", order.join("extracted").display().to_string()),
+            ("BAKEHOUSE_PACKAGES", packages.join(" ")),
+        ] {
+            run.env.insert(name.to_owned(), value);
+        }
+        perform(root, &run, &line, stop, &mut |line| tell_progress(line, tell))
             .context("bootstrapping the root")?;
-        cached.unmount()
+        cached.unmount()?;
+        for name in BUILDERS {
+            remove(&root.join(name))?;
+        }
+        self.install(packages, root, &order, &cache, stop, tell).context("installing the root's packages")
+    }
+
+    /// Installs what was extracted and fetched, inside.
+    fn install(
+        &self,
+        packages: &[String],
+        root: &Path,
+        order: &Path,
+        cache: &Path,
+        stop: &Stop,
+        tell: &mut Tell<'_>,
+    ) -> Result<()> {
+        let script = order.join("install.sh");
+        std::fs::write(&script, INSTALL).with_context(|| format!("writing {}", script.display()))?;
+        let mut argv = vec!["/bin/sh".to_owned(), format!("{ORDER}/install.sh")];
+        argv.extend_from_slice(packages);
+        let line = shown(&argv);
+        let mut run = in_root(argv);
+        let bind = |source: &Path, target: &str| Bind {
+            source: source.to_owned(),
+            target: target.into(),
+            // What one root's packages do must not reach another's.
+            writable: false,
+        };
+        run.binds = vec![bind(order, ORDER), bind(cache, ARCHIVES)];
+        // The disk is worth nothing until it is whole, and synced once then.
+        run.suppress_sync = true;
+        // apt warns of the archives that it cannot write to.
+        perform(root, &run, &line, stop, &mut |line| match line.starts_with("W: ") {
+            true => tracing::debug!("apt: {line}"),
+            false => tell_progress(line, tell),
+        })
     }
 
     /// The builder's folder of packages of this release, and the right to it.
@@ -160,6 +230,15 @@ impl Debian {
         let mut waits = || tell("waiting for another foundation of this release");
         let lock = stop.lock(file, FlockArg::LockExclusiveNonblock, &mut waits);
         Ok((folder, lock.with_context(|| format!("locking {}", path.display()))?))
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -187,6 +266,7 @@ fn only_acquire(dump: &str) -> String {
 /// mmdebstrap's own milestones are for people, a warning or an error too; the rest is for the log.
 fn tell_progress(line: &str, tell: &mut dyn FnMut(&str)) {
     match line.strip_prefix("I: ") {
+        Some(milestone) if milestone.starts_with("running --extract-hook") => tell("downloading the rest..."),
         Some(milestone) if !milestone.starts_with("skipping ") => tell(milestone),
         None if line.starts_with("E: ") || line.starts_with("W: ") => tell(line),
         _ => tracing::debug!("mmdebstrap: {line}"),

@@ -22,6 +22,7 @@ mod fstab;
 mod inside;
 mod mounted;
 mod release;
+mod run;
 mod script;
 
 pub use bootstrap::{Debian, Sources};
@@ -30,6 +31,7 @@ pub use script::Script;
 
 use inside::Inside;
 use mounted::{MountPoint, Mounted, folder_in};
+use run::Tell;
 
 /// How much is on a foundation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -65,7 +67,7 @@ impl Foundation {
     ///
     /// # Errors
     /// [`Kind::Host`] when this host lacks something; an interruption; the failure of a program, with what it said.
-    pub fn make(&self, file: &Path, size: u64, stop: &Stop, tell: &mut dyn FnMut(&str)) -> Result<()> {
+    pub fn make(&self, file: &Path, size: u64, stop: &Stop, tell: &mut Tell<'_>) -> Result<()> {
         self.possible()?;
         let least: u64 = 1 << 30;
         if size < least {
@@ -107,7 +109,6 @@ impl Foundation {
                 .into());
         }
         let mut programs = self.layout.programs();
-        programs.extend(["setpriv", "unshare", "chroot"]);
         match &self.content {
             Content::Debian(_) => programs.push("mmdebstrap"),
             Content::Script(script) => script.possible()?,
@@ -134,7 +135,7 @@ impl Foundation {
         target: &Path,
         work: &Path,
         stop: &Stop,
-        tell: &mut dyn FnMut(&str),
+        tell: &mut Tell<'_>,
     ) -> Result<()> {
         let laid = disk.lay_out(&self.layout)?;
         stop.check()?;
@@ -152,14 +153,7 @@ impl Foundation {
         mounted.unmount()
     }
 
-    fn fill(
-        &self,
-        laid: &LaidOut,
-        root: &Path,
-        work: &Path,
-        stop: &Stop,
-        tell: &mut dyn FnMut(&str),
-    ) -> Result<()> {
+    fn fill(&self, laid: &LaidOut, root: &Path, work: &Path, stop: &Stop, tell: &mut Tell<'_>) -> Result<()> {
         let boots = self.variant == Variant::Cloud;
         match &self.content {
             Content::Debian(debian) => {
@@ -174,15 +168,14 @@ impl Foundation {
             return Ok(());
         }
         tell("settling the root");
-        let inside = Inside::enter(root, laid)?;
+        let inside = Inside { root, laid, work };
         if is_debian {
             inside.settle(boots, stop, tell)?;
         }
         if boots {
-            let esp = inside.boot_loader(self.layout.arch, stop, tell)?;
-            laid.fill_esp(&esp)?;
+            inside.boot_loader(self.layout.arch, stop, tell)?;
         }
-        inside.leave()
+        Ok(())
     }
 
     /// The packages of a Debian foundation.

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::run::{Tell, on_builder, perform, shown};
 use crate::beneath;
 use crate::disk::{LaidOut, Layout};
 use crate::error::{Failure, Kind};
-use crate::program::{Program, find};
+use crate::program::find;
 use crate::stop::Stop;
 
-/// The program. It runs as root on this host, with the builder's own rights: it is as trusted as the recipe.
+/// The program. It runs as root on this host, with the builder's own rights: it is as trusted as the recipe. Of the
+/// builder's environment and credentials it has none.
 #[derive(Debug, Clone)]
 pub struct Script {
     /// Where it is.
@@ -41,24 +43,29 @@ impl Script {
         root: &Path,
         work: &Path,
         stop: &Stop,
-        tell: &mut dyn FnMut(&str),
+        tell: &mut Tell<'_>,
     ) -> Result<()> {
-        let mut program = Program::new(&self.path)
-            .args(&self.args)
-            .env("TMPDIR", work)
-            .env("BAKEHOUSE_ROOT", root)
-            .env("BAKEHOUSE_DEVICE", &laid.disk)
-            .env("BAKEHOUSE_ROOT_DEVICE", &laid.root)
-            .env("BAKEHOUSE_ROOT_UUID", &laid.uuid)
-            .env("BAKEHOUSE_FILESYSTEM", laid.filesystem.as_str())
-            .env("BAKEHOUSE_ARCH", layout.arch.as_str())
-            .env("BAKEHOUSE_FIRMWARE", layout.firmware.as_str());
+        let mut argv = vec![self.path.display().to_string()];
+        argv.extend(self.args.iter().cloned());
+        let line = shown(&argv);
+        let mut run = on_builder(argv);
+        let mut set = |name: &str, value: &str| run.env.insert(name.to_owned(), value.to_owned());
+        set("TMPDIR", &work.display().to_string());
+        set("BAKEHOUSE_ROOT", &root.display().to_string());
+        set("BAKEHOUSE_DEVICE", &laid.disk.display().to_string());
+        set("BAKEHOUSE_ROOT_DEVICE", &laid.root.display().to_string());
+        set("BAKEHOUSE_ROOT_UUID", &laid.uuid);
+        set("BAKEHOUSE_FILESYSTEM", laid.filesystem.as_str());
+        set("BAKEHOUSE_ARCH", layout.arch.as_str());
+        set("BAKEHOUSE_FIRMWARE", layout.firmware.as_str());
         if let Some((node, _)) = &laid.esp {
-            program = program.env("BAKEHOUSE_ESP_DEVICE", node);
+            set("BAKEHOUSE_ESP_DEVICE", &node.display().to_string());
         }
-        let said = program.contained().at_most(self.at_most).run(stop, tell).map_err(as_step);
-        let said = said.with_context(|| format!("bootstrapping the root by {}", self.name()))?;
-        said.lines().for_each(&mut *tell);
+        run.cwd = std::env::current_dir().ok();
+        run.timeout = self.at_most;
+        perform(root, &run, &line, stop, tell)
+            .map_err(as_step)
+            .with_context(|| format!("bootstrapping the root by {}", self.name()))?;
         let has = |path: &str| beneath::read(root, Path::new(path)).map(|found| found.is_some());
         if !has("etc/os-release")? && !has("usr/lib/os-release")? {
             let message = format!("{} left a root without /etc/os-release", self.name());

@@ -2,7 +2,6 @@
 # Variables: BOOTS, empty where it is not to boot.
 set -eu
 
-rm -f /etc/apt/apt.conf.d/99mmdebstrap /etc/dpkg/dpkg.cfg.d/99mmdebstrap
 if [ -e /etc/apt/sources.list.d/0000debian.sources ]; then
     mv /etc/apt/sources.list.d/0000debian.sources /etc/apt/sources.list.d/debian.sources
 fi
@@ -12,6 +11,7 @@ printf '%s\n' '127.0.0.1 localhost' '127.0.1.1 debian' '::1 localhost ip6-localh
 echo LANG=C.UTF-8 > /etc/default/locale
 
 # Of an instance, not of the image: made at first boot.
+rm -f /etc/machine-id
 : > /etc/machine-id
 rm -f /var/lib/dbus/machine-id /var/lib/systemd/random-seed /var/lib/systemd/credential.secret
 

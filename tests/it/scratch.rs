@@ -12,6 +12,7 @@ use crate::support::host::{has, run};
 use crate::support::machine::Machine;
 use crate::support::standin::{Options, Standin};
 
+mod confined;
 mod registered;
 
 /// Fills a root with this host's shell, and notes what it was told.
@@ -190,23 +191,30 @@ fn a_bake_that_is_killed_takes_its_bootstrap_with_it() {
     if !can_fill() {
         return;
     }
-    let sleeps = "#!/bin/sh\nread -r pid rest < /proc/self/stat\necho \"$pid\" > \"$1\"\nsleep 1000\n";
+    let sleeps = "#!/bin/sh\necho > \"$1\"\nsetsid sh -c 'sleep 1000; true' \"$1\" &\nsleep 1000\n";
     let bakery = bakery(None, sleeps);
-    let mark = bakery.path("pid");
+    let mark = bakery.path("mark");
     let with = script("").replace("an argument", mark.to_str().unwrap());
     bakery.put("recipe.toml", recipe(&with, ""));
     let mut child = bakery.command(&[], &["bake", "recipe.toml"]).spawn().unwrap();
     let number = |text: String| text.trim().parse::<i32>().ok();
-    let bootstrap = until("the bootstrap runs", || fs::read_to_string(&mark).ok().and_then(number));
+    until("the bootstrap runs", || (mark.exists() && of_it(&mark) >= 2).then_some(()));
     let children = format!("/proc/{0}/task/{0}/children", child.id());
     let bake = number(fs::read_to_string(children).unwrap()).unwrap();
     kill(Pid::from_raw(bake), Signal::SIGKILL).unwrap();
     child.wait().unwrap();
-    until("the bootstrap ends", || (!fs::exists(format!("/proc/{bootstrap}")).unwrap()).then_some(()));
+    until("the bootstrap ends", || (of_it(&mark) == 0).then_some(()));
     // What the kernel still closes of the killed process.
     bakery.until_nothing_is_held();
     bakery.bakehouse(&["gc", "--yes"]).good();
     bakery.assert_nothing_left();
+}
+
+/// How many processes of this host have that path among their arguments.
+fn of_it(path: &std::path::Path) -> usize {
+    let word = path.to_str().unwrap().as_bytes();
+    let lines = fs::read_dir("/proc").unwrap().flatten().map(|entry| fs::read(entry.path().join("cmdline")));
+    lines.flatten().filter(|line| line.split(|byte| *byte == 0).any(|argument| argument == word)).count()
 }
 
 fn until<T>(what: &str, mut met: impl FnMut() -> Option<T>) -> T {

@@ -27,6 +27,8 @@ const MADE_BY: &[&str] = &[
     include_str!("../../../src/foundation/mod.rs"),
     include_str!("../../../src/foundation/bootstrap.rs"),
     include_str!("../../../src/foundation/inside.rs"),
+    include_str!("../../../src/foundation/run.rs"),
+    include_str!("../../../src/foundation/install.sh"),
     include_str!("../../../src/foundation/settle.sh"),
     include_str!("../../../src/foundation/boot.sh"),
     include_str!("../../../src/foundation/fstab.rs"),
@@ -34,7 +36,7 @@ const MADE_BY: &[&str] = &[
 ];
 
 /// The programs that making bases needs, for [`super::host::has`].
-pub const NEEDED: &[&str] = &["mmdebstrap", "sfdisk", "mkfs.ext4", "unshare", "chroot"];
+pub const NEEDED: &[&str] = &["mmdebstrap", "sfdisk", "mkfs.ext4"];
 
 /// The programs that [`rpm_base`] needs besides.
 pub const NEEDED_FOR_RPM: &[&str] = &["rpm", "rpmbuild", "createrepo_c"];
