@@ -17,6 +17,7 @@ pub mod error;
 pub mod folder;
 pub mod foundation;
 pub mod journal;
+pub mod maker;
 pub mod plan;
 pub mod program;
 pub mod provision;

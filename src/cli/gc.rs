@@ -70,6 +70,14 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         let local = Store::open(&context.settings.store)?;
         let mut clouds = vec![cloud.as_ref()];
         clouds.extend((cloud.name() != local.name()).then_some(&local as &dyn Cloud));
+        let is_root = nix::unistd::geteuid().is_root();
+        // They would hold the volumes that are to be detached.
+        if args.yes
+            && is_root
+            && let Err(error) = crate::disk::sweep()
+        {
+            reporter.warn(&format!("removing what dead bakes mapped: {error:#}"));
+        }
         let mut findings = sweep::journals(state, &work, &clouds, scope, reporter, stop).await?;
         for cloud in clouds.into_iter().filter(|_| args.all) {
             if stop.signal().is_some() {
@@ -83,7 +91,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         }
         // Empty cgroups of sandboxes whose helpers were killed: they hold nothing and cost nothing.
         if args.yes
-            && nix::unistd::geteuid().is_root()
+            && is_root
             && let Err(error) = crate::sandbox::sweep()
         {
             context.reporter.warn(&format!("removing what dead sandboxes left: {error:#}"));

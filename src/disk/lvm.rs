@@ -23,6 +23,7 @@ mod mapper;
 mod report;
 
 use mapper::Mapped;
+pub(super) use mapper::sweep;
 use report::{Group, Volume};
 
 /// blkid's name of a physical volume.

@@ -4,7 +4,7 @@
 //! `Disk → MountedRoot → ProvisionedRoot → ClosedDisk`: each step consumes the one before it.
 //!
 //! Expects to run in a mount namespace of its own, so that every mount dies with the process; and a loop
-//! device lets its file go when the process ends. What is left after a kill is nothing.
+//! device lets its file go when the process ends. What is left after a kill is nothing that [`sweep`] does not find.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -48,6 +48,14 @@ pub use layout::{LaidOut, Layout};
 pub use survey::{Area, Filesystem, Survey};
 pub use table::Label;
 pub use tool::{NEEDED, Needed};
+
+/// Removes what bakes that were killed have left of device-mapper's, which would hold their volumes: for `gc`. How many.
+///
+/// # Errors
+/// The first mapping that could not be removed; all others went nevertheless.
+pub fn sweep() -> Result<usize> {
+    lvm::sweep()
+}
 
 /// An open disk: a device of this host.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::error::{Failure, Kind};
 use crate::program::find;
+use crate::sys::process::ends_with_caller;
 
 /// A program that the disk room may need, and the packages that hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,12 +173,14 @@ impl Tool {
     }
 
     /// Runs it to its end. In a process group of its own: a Ctrl-C meant for the bake must not cut a
-    /// filesystem check short; the bake unwinds after it.
+    /// filesystem check short; the bake unwinds after it. It ends with a bake that is killed: else it would hold the
+    /// device that is to be detached, or write to it.
     pub(super) fn run(self) -> Result<Done> {
         let line = self.line();
         let path = find(OsStr::new(self.program)).ok_or_else(|| missing(self.program))?;
         tracing::debug!("running {line}");
-        let mut child = Command::new(path)
+        let mut command = Command::new(path);
+        let mut child = ends_with_caller(&mut command)
             .args(&self.arguments)
             .env("LC_ALL", "C")
             .envs(self.environment.iter().copied())

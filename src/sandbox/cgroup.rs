@@ -5,15 +5,18 @@
 //! service's limits, its stop) holds for the run. A cgroup that has processes cannot hand controllers on, so
 //! with limits it is made in `bakehouse/` at the top of the hierarchy.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::Limits;
 use crate::error::{Failure, Kind};
+use crate::maker::Maker;
 use crate::sys;
 
 /// The first part of the name of every run's cgroup; the helper's PID and start time follow.
@@ -41,7 +44,7 @@ impl Cgroup {
                     .hint("mount -t cgroup2 none /sys/fs/cgroup/unified, or leave the limits out")
             );
         };
-        let name = format!("{PREFIX}{}-{}", std::process::id(), start_time(std::process::id()).unwrap_or(0));
+        let name = format!("{PREFIX}{}", Maker::own());
         let path = if *limits == Limits::default() {
             let own = own_path().map(|own| top.join(own.trim_start_matches('/'))).unwrap_or(top.clone());
             make_in(&own, &name).or_else(|_| make_in(&top, &name))?
@@ -93,7 +96,7 @@ impl Cgroup {
     pub(super) fn finish(self) -> Result<()> {
         // Empty by now, since the PID namespace is; cgroup.kill (Linux 5.14) is for what is not.
         match fs::write(self.path.join("cgroup.kill"), "1") {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error) if !is_gone(&error) => {
                 return Err(error).with_context(|| format!("ending the cgroup {}", self.path.display()));
             }
             _ => {}
@@ -124,11 +127,14 @@ fn remove(path: &Path) -> Result<()> {
         let events = path.join("cgroup.events");
         let watched = match fs::File::open(&events) {
             Ok(watched) => watched,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if is_gone(&error) => return Ok(()),
             Err(error) => return Err(error).with_context(context),
         };
         // Read through the watched descriptor: a change after this wakes the wait.
-        let now = std::io::read_to_string(&watched).with_context(context)?;
+        let now = match std::io::read_to_string(&watched) {
+            Err(error) if is_gone(&error) => return Ok(()),
+            now => now.with_context(context)?,
+        };
         if !now.lines().any(|line| line == "populated 1") {
             break;
         }
@@ -137,7 +143,7 @@ fn remove(path: &Path) -> Result<()> {
         }
     }
     match fs::remove_dir(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(context),
+        Err(error) if !is_gone(&error) => Err(error).with_context(context),
         _ => Ok(()),
     }
 }
@@ -214,44 +220,65 @@ fn own_path() -> Option<String> {
     own.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
-/// When a process started, in ticks since boot: with its PID it names it for good (proc(5), field 22).
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    start_time_in(&stat)
-}
+/// How far below the top cgroups are looked for, and among how many.
+const DEEP: usize = 16;
+const MANY: usize = 20_000;
 
-/// That of a process whose stat (proc(5)) this is; of one that is dead and was only not waited for yet, none.
-fn start_time_in(stat: &str) -> Option<u64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let is_dead = matches!(fields.next()?, "Z" | "X" | "x");
-    if is_dead { None } else { fields.nth(18)?.parse().ok() }
-}
+/// No helper takes so long from its start until it is in its cgroup.
+const STARTING: Duration = Duration::from_secs(60);
 
-/// Removes the cgroups of helpers that were killed (and took the sandbox with them): for `gc`. Gives how many.
+/// Removes the cgroups of helpers that were killed (and took the sandbox with them), wherever their bakes ran: for `gc`.
+/// Gives how many.
 ///
 /// # Errors
-/// That the hierarchy cannot be listed or a cgroup not be removed.
+/// That the mounts cannot be read, or the first of what kept a cgroup from being removed; all others went nevertheless.
 pub fn sweep() -> Result<usize> {
     let Some(top) = hierarchy()? else { return Ok(0) };
     let own = own_path().map(|own| top.join(own.trim_start_matches('/')));
-    let mut folders = vec![top.join(PARENT), top.clone()];
-    folders.extend(own.filter(|own| *own != top));
-    let mut swept = 0;
-    for folder in folders {
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
-        for entry in entries {
-            let entry = entry.with_context(|| format!("listing {}", folder.display()))?;
+    let near: Vec<_> = [Some(top.join(PARENT)), Some(top.clone()), own].into_iter().flatten().collect();
+    let mut folders = VecDeque::from([(top, 0)]);
+    let (mut seen, mut swept, mut wrong) = (0, 0, None);
+    while let Some((folder, depth)) = folders.pop_front() {
+        // What cannot be listed went meanwhile.
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
             let name = entry.file_name();
-            let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-'));
-            let Some((pid, since)) = owner else { continue };
-            let (Ok(pid), Ok(since)) = (pid.parse(), since.parse::<u64>()) else { continue };
-            if start_time(pid) != Some(since) {
-                remove(&entry.path())?;
-                swept += 1;
+            let maker = name.to_str().and_then(|name| Maker::read(name.strip_prefix(PREFIX)?));
+            match maker {
+                Some(maker)
+                    if maker.is_over() && (near.contains(&folder) || is_idle(&maker, &entry.path())) =>
+                {
+                    match remove(&entry.path()) {
+                        Ok(()) => swept += 1,
+                        Err(error) => wrong = wrong.or(Some(error)),
+                    }
+                }
+                // All that is in a run's is the run's.
+                Some(_) => {}
+                None if depth < DEEP && seen < MANY => {
+                    seen += 1;
+                    folders.push_back((entry.path(), depth + 1));
+                }
+                None => {}
             }
         }
     }
-    Ok(swept)
+    wrong.map_or(Ok(swept), Err)
+}
+
+/// Whether a cgroup far from this process is nobody's: its maker, which seems to be over, may be a live one of a
+/// container. That would be in it by now.
+fn is_idle(maker: &Maker, path: &Path) -> bool {
+    let events = fs::read_to_string(path.join("cgroup.events"));
+    let is_empty = events.is_ok_and(|events| events.lines().any(|line| line == "populated 0"));
+    is_empty && maker.age().is_some_and(|age| age >= STARTING)
+}
+
+/// Whether a cgroup went between the finding of it and the look: its files answer with ENODEV then.
+fn is_gone(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(nix::errno::Errno::ENODEV as i32)
 }
 
 #[cfg(test)]
@@ -265,27 +292,5 @@ mod tests {
         assert_eq!(cgroup2_mount("34 24 0:28 /x /mnt rw - cgroup2 none rw"), None);
         assert_eq!(cgroup2_mount("34 24 0:28 / /mnt rw - cgroup none rw"), None);
         assert_eq!(cgroup2_mount("34 24"), None);
-    }
-
-    #[test]
-    fn a_process_has_a_start_time() {
-        assert!(start_time(std::process::id()).is_some_and(|time| time > 0));
-    }
-
-    /// Whoever is to wait for a helper that was killed may be slow: its cgroup is nobody's already.
-    #[test]
-    fn a_process_that_is_dead_has_none_even_before_it_is_waited_for() {
-        let stat =
-            |state: &str| format!("7 (a ) b) {state} 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0 rest\n");
-        assert_eq!(start_time_in(&stat("S")), Some(4711));
-        assert_eq!(start_time_in(&stat("Z")), None);
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let (pid, until) = (child.id(), std::time::Instant::now() + std::time::Duration::from_secs(20));
-        while start_time(pid).is_some() {
-            assert!(std::time::Instant::now() < until, "it is over and not waited for");
-            std::thread::yield_now();
-        }
-        assert!(fs::exists(format!("/proc/{pid}")).unwrap());
-        assert!(child.wait().unwrap().success());
     }
 }

@@ -1,8 +1,11 @@
 //! Processes: fork of a single-threaded one, capabilities, filters, and what else the sandbox sets on itself.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid};
 
 /// Forks. Only for processes with one thread (the sandbox's helpers); refused with `EINVAL` in others, since
@@ -15,6 +18,18 @@ pub fn fork() -> nix::Result<ForkResult> {
     // SAFETY: this is the process's only thread, so that the child's memory is consistent. (Where /proc is
     // not readable, the callers' word for it is taken: both are called before any thread is made.)
     unsafe { nix::unistd::fork() }
+}
+
+/// Has the program that `command` starts killed once the thread that starts it ends, which is to wait for it.
+pub fn ends_with_caller(command: &mut Command) -> &mut Command {
+    let parent = Pid::this();
+    let tie = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // It may have ended before that was asked for.
+        if Pid::parent() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
+    };
+    // SAFETY: between fork and exec there are two system calls, prctl and getppid, and nothing is allocated.
+    unsafe { command.pre_exec(tie) }
 }
 
 /// Ends the process at once, running no destructor or exit handler: what a forked child does.

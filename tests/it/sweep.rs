@@ -1,15 +1,25 @@
-//! What `gc` finds besides dead bakes: what somebody kept, journals that it cannot read, and bakes of another cloud.
+//! What `gc` finds besides dead bakes: what somebody kept, journals that it cannot read, bakes of another cloud, and
+//! what the kernel has left of them.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::process::Stdio;
+use std::time::{Duration, Instant, SystemTime};
 
+use bakehouse::maker::Maker;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use crate::bake::small::{RECIPE, can_bake};
 use crate::bake_ec2::Builder;
-use crate::support::bakery::{Bakery, Ran};
+use crate::support::bakery::{Bakery, Ran, small_disk};
+use crate::support::cgroups::{Cgroups, dead};
+use crate::support::fifo::Fifo;
 use crate::support::standin::Options;
+use crate::support::{not_root, skipped};
 
 const KEEP: [&str; 4] = ["bake", "recipe.toml", "--on-error", "keep"];
 
@@ -178,5 +188,70 @@ fn a_bake_on_ec2_is_not_forgotten_by_a_sweep_of_the_local_store_alone() {
     }
     bakery.bakehouse(&["gc", "--yes", "--kept-older-than", "0s"]).good();
     assert_eq!(builder.left(), (0, 0, 0));
+    bakery.assert_nothing_left();
+}
+
+/// A bake's cgroups are where it ran, which is not where `gc` runs.
+#[test]
+fn cgroups_of_dead_runs_are_found_wherever_their_bakes_ran() {
+    if skipped(not_root()) {
+        return;
+    }
+    let Some(mut cgroups) = Cgroups::make() else { return };
+    let (session, service) =
+        ("user.slice/user-0.slice/session-1.scope", "system.slice/bakehouse-window.service");
+    let gone = [cgroups.run(session, &dead()), cgroups.run(service, &dead())];
+    // A run of a container may have a number that is nobody's here; in the other is what a live one has made.
+    let occupied = cgroups.run(service, &dead());
+    cgroups.fill(&occupied);
+    let live = cgroups.run(session, &Maker::own().to_string());
+    let made =
+        cgroups.run(&format!("{session}/{}/inside", live.file_name().unwrap().to_str().unwrap()), &dead());
+    let bakery = Bakery::new();
+    bakery.bakehouse(&["gc"]).good();
+    assert!(gone.iter().all(|path| path.exists()), "shown only");
+    let ran = bakery.bakehouse(&["gc", "--yes"]).good();
+    assert!(gone.iter().all(|path| !path.exists()), "{}", ran.told());
+    assert!(occupied.exists() && live.exists() && made.exists(), "{}", ran.told());
+    assert!(!ran.err.contains(&cgroups.name()), "{}", ran.told());
+}
+
+/// A filesystem check that outlives its bake would hold the volume that is to be detached.
+#[test]
+fn a_program_that_works_on_the_disk_ends_with_a_bake_that_is_killed() {
+    if skipped(not_root()) || !can_bake() {
+        return;
+    }
+    let (mut bakery, disk) = (Bakery::new(), small_disk());
+    bakery.base("small", disk.path());
+    let mark = Fifo::make(bakery.path("mark"));
+    let fake = format!("#!/bin/sh\necho $$ > {}\nexec sleep 1000\n", bakery.path("mark").display());
+    let fake = bakery.put("bin/e2fsck", fake);
+    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", fake.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    bakery.set("PATH", Some(&path));
+    bakery.put("recipe.toml", RECIPE);
+    bakery.put("setup.sh", "#!/bin/sh\n");
+    let mut bake = bakery.command(&[], &["bake", "recipe.toml"]);
+    let mut bake = bake.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let check = Pid::from_raw(mark.read().trim().parse().unwrap());
+    // The command itself, not the program that limits its time.
+    let own = fs::read_to_string(format!("/proc/{0}/task/{0}/children", bake.id())).unwrap();
+    kill(Pid::from_raw(own.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
+    bake.wait().unwrap();
+    let lives = || {
+        let stat = fs::read_to_string(format!("/proc/{check}/stat")).unwrap_or_default();
+        !stat.is_empty() && !stat.contains(") Z ")
+    };
+    let until = Instant::now() + Duration::from_secs(30);
+    while lives() {
+        if Instant::now() > until {
+            kill(check, Signal::SIGKILL).unwrap();
+            panic!("the check outlives its bake");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    bakery.until_nothing_is_held();
+    bakery.bakehouse(&["gc", "--yes"]).good();
     bakery.assert_nothing_left();
 }

@@ -2,11 +2,13 @@
 //!
 //! Not what LVM itself would make: the name is the bake's, so that neither another bake of the same base nor a
 //! builder that runs from it is in the way. Removal is asked for as soon as the device is open: the kernel then
-//! carries it out when the last user has gone, and that is so when the process ends, however it ends.
+//! carries it out when the last user has gone, and that is so when the process ends, however it ends. What a process that
+//! was killed before that has left is known by its UUID, which names the process, and swept.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -14,9 +16,19 @@ use super::report::Segment;
 use crate::disk::tool::Tool;
 use crate::disk::{block, wait};
 use crate::error::{Failure, Kind};
+use crate::maker::Maker;
 
 /// Device-mapper counts in these, whatever the device's own sectors are.
 const SECTOR: u64 = 512;
+
+/// How the UUIDs of mappings begin; the process and a number follow.
+const UUID: &str = "bakehouse-";
+
+/// The mappings that this process has made.
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+/// Where the kernel lists block devices.
+const BLOCKS: &str = "/sys/block";
 
 /// Such a device.
 #[derive(Debug)]
@@ -44,10 +56,51 @@ pub(super) fn table(segments: &[Segment]) -> String {
     segments.iter().map(line).collect()
 }
 
+/// Removes what bakes have left that were killed before they asked for its removal. What somebody has open goes with its
+/// last user.
+///
+/// # Errors
+/// The first mapping that could not be removed; all others went nevertheless.
+pub(in crate::disk) fn sweep() -> Result<usize> {
+    let (mut swept, mut wrong) = (0, None);
+    for name in left(Path::new(BLOCKS)) {
+        let removed =
+            Tool::new("dmsetup").args(["remove", "--deferred", &name]).run().and_then(|done| done.success());
+        match removed.with_context(|| format!("removing the mapping {name} of a dead bake")) {
+            Ok(_) => swept += 1,
+            Err(error) => wrong = wrong.or(Some(error)),
+        }
+    }
+    wrong.map_or(Ok(swept), Err)
+}
+
+/// The names of the mappings whose bakes are over. `blocks` is `/sys/block`.
+fn left(blocks: &Path) -> Vec<String> {
+    let read = |device: &Path, what: &str| std::fs::read_to_string(device.join("dm").join(what)).ok();
+    let mut names: Vec<_> = std::fs::read_dir(blocks)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|device| {
+            let device = device.path();
+            let maker = Maker::read(read(&device, "uuid")?.trim().strip_prefix(UUID)?)?;
+            maker.is_over().then(|| read(&device, "name")).flatten()
+        })
+        .map(|name| name.trim().to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
 impl Mapped {
     pub(super) fn make(name: &str, segments: &[Segment]) -> Result<Self> {
+        // One of a bake that was killed may have the name.
+        if let Err(error) = sweep() {
+            tracing::debug!("{error:#}");
+        }
+        let uuid = format!("{UUID}{}-{}", Maker::own(), MADE.fetch_add(1, Ordering::Relaxed));
         Tool::new("dmsetup")
-            .args(["create", name])
+            .args(["create", "--uuid", &uuid, name])
             .input(table(segments))
             .run()?
             .success()
@@ -86,6 +139,28 @@ impl Mapped {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_is_told_by_the_process_that_made_it() {
+        let blocks = tempfile::tempdir().unwrap();
+        let own = Maker::own();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let dead = child.id();
+        assert!(child.wait().unwrap().success());
+        for (device, name, uuid) in [
+            ("dm-0", "rhel-root", "LVM-a"),
+            ("dm-1", "bakehouse-nvme1n1p2-rhel-root", &format!("bakehouse-{dead}-1-0")),
+            ("dm-2", "bakehouse-nvme2n1p2-rhel-root", &format!("bakehouse-{own}-0")),
+            ("dm-3", "bakehouse-of-somebody-else", ""),
+        ] {
+            let folder = blocks.path().join(device).join("dm");
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("name"), format!("{name}\n")).unwrap();
+            std::fs::write(folder.join("uuid"), format!("{uuid}\n")).unwrap();
+        }
+        std::fs::create_dir_all(blocks.path().join("loop0")).unwrap();
+        assert_eq!(left(blocks.path()), ["bakehouse-nvme1n1p2-rhel-root"]);
+    }
 
     #[test]
     fn the_table_is_device_mappers() {

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::process::Command;
 
 use super::site::{NEEDED, On, Site};
+use crate::support::cgroups::{Cgroups, dead};
 use crate::support::host::has;
 
 #[test]
 fn the_units_are_well_formed_and_their_command_runs() {
-    if !has(&[NEEDED, &["systemd-analyze"]].concat()) {
+    if !has(&[NEEDED, &["systemd-analyze", "unshare", "mount", "mountpoint"]].concat()) {
         return;
     }
     let site = Site::new(On::Local);
@@ -33,4 +34,33 @@ fn the_units_are_well_formed_and_their_command_runs() {
     let ended = site.start(&[], &words).wait();
     assert!(ended.status.success(), "{}", ended.told());
     assert!(words.contains(&"--yes"));
+
+    // And does its work with no more of the host to write to than the unit leaves it.
+    let Some(cgroups) = Cgroups::make() else { return };
+    let left = cgroups.run("system.slice/bakehouse-window.service", &dead());
+    let around = format!("set -e\n{}exec \"$@\"\n", walls(&service));
+    let through = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &around, "sh"];
+    let ended = site.start(&through, &words).wait();
+    assert!(ended.status.success() && !ended.err.contains("Read-only"), "{}", ended.told());
+    assert!(!left.exists(), "{}", ended.told());
+}
+
+/// What systemd makes read-only for a service (systemd.exec(5)), as commands of a shell.
+fn walls(service: &str) -> String {
+    let of = [
+        ("ProtectSystem=full", "/usr /boot /etc"),
+        ("ProtectKernelTunables=yes", "/proc/sys /sys"),
+        (
+            "ProtectControlGroups=yes",
+            "$(while read -r _ at kind _; do [ $kind = cgroup2 ] && echo $at; done < /proc/mounts)",
+        ),
+    ];
+    let folders: Vec<_> = of.iter().filter(|(line, _)| service.lines().any(|one| one == *line)).collect();
+    assert!(!folders.is_empty(), "{service}");
+    let each = |(_, folders): &&(&str, &str)| {
+        format!(
+            "for at in {folders}; do\nmountpoint -q $at || mount --rbind $at $at\nmount -o remount,bind,ro $at\ndone\n"
+        )
+    };
+    folders.iter().map(each).collect()
 }

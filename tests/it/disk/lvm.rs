@@ -173,7 +173,8 @@ fn several_ranges_are_device_mappers() {
     let asked = fs::read_to_string(&log).unwrap();
     let lines: Vec<&str> = asked.lines().collect();
     let [create, first, second] = lines[..] else { panic!("{asked}") };
-    assert!(create.starts_with("create bakehouse-loop") && create.ends_with("p2-base-vg-root"), "{asked}");
+    assert!(create.starts_with("create --uuid bakehouse-"), "{asked}");
+    assert!(create.contains(" bakehouse-loop") && create.ends_with("p2-base-vg-root"), "{asked}");
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let (first, second) = (words(first), words(second));
     assert_eq!(

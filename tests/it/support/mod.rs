@@ -3,6 +3,7 @@
 pub mod authority;
 pub mod bakery;
 pub mod bases;
+pub mod cgroups;
 pub mod debian_roots;
 pub mod fifo;
 pub mod host;
