@@ -166,6 +166,15 @@ fn the_windows_unit_is_well_formed() {
     let ran = on_own_host(&bakery, &script, &["apt-get", "dnf", "systemctl"]).good();
     let ours: Vec<_> = ran.out.lines().filter(|line| line.contains("bakehouse-window")).collect();
     assert_eq!(ours, units.split(' ').collect::<Vec<_>>(), "{}", ran.told());
+
+    // It ends by itself, and not before all that its last bake may wait for has had its time.
+    let value = |file: &str, key: &str| -> u64 {
+        let text = fs::read_to_string(shipped("scripts/systemd").join(file)).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned();
+        value.trim_end_matches('h').parse().unwrap()
+    };
+    let hours = value("bakehouse-window.service", "TimeoutStartSec=");
+    assert!(hours * 3600 > value("window.conf", "WINDOW=") + 8 * 3600, "{hours}");
 }
 
 #[test]
@@ -281,7 +290,7 @@ fn a_window_knows_what_its_bake_came_to_whenever_it_is_stopped() {
 
 #[test]
 fn a_builder_can_be_installed_into_a_root_of_its_own() {
-    if !has(&["bash", "install"]) {
+    if !has(&["bash", "install", "systemctl"]) {
         return;
     }
     let bakery = Bakery::new();
@@ -296,6 +305,13 @@ fn a_builder_can_be_installed_into_a_root_of_its_own() {
     let completions = root.join("usr/local/share/bash-completion/completions/bakehouse");
     assert!(fs::read_to_string(completions).unwrap().contains("complete -F _bakehouse"));
     assert!(!root.join("etc/systemd/system/bakehouse-window.timer").exists());
+    // Whatever boots from it sweeps.
+    let wanted = root.join("etc/systemd/system/timers.target.wants");
+    let enabled = |unit: &str| fs::symlink_metadata(wanted.join(unit)).is_ok_and(|link| link.is_symlink());
+    assert!(enabled("bakehouse-gc.timer") && !enabled("bakehouse-window.timer"));
+    let window = [&words, [root.to_str().unwrap(), "--window"].as_slice()].concat();
+    Ran::of(&mut bakery.program(&window)).good();
+    assert!(enabled("bakehouse-gc.timer") && enabled("bakehouse-window.timer"));
     let ran = Ran::of(&mut bakery.program(&[install.to_str().unwrap(), "--nonsense"]));
     assert_eq!(ran.status, Some(2), "{}", ran.told());
     assert!(ran.err.contains("unknown argument --nonsense"), "{}", ran.told());
