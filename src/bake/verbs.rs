@@ -218,7 +218,7 @@ impl Kitchen<'_> {
             },
             base: plan.base.clone(),
             region: plan.place.region.clone(),
-            manifest: self.keep(&contents.manifest)?,
+            manifest: self.keep(&contents.manifest),
             packages: contents.manifest.difference,
             provisioning_seconds: rounded(contents.provisioning),
             hygiene: contents.hygiene,
@@ -236,15 +236,30 @@ impl Kitchen<'_> {
         Ok(captured)
     }
 
-    /// Writes the manifest beside the bake's log; its path.
-    fn keep(&self, manifest: &Manifest) -> Result<Option<String>> {
-        let Some(path) = self.reporter.log_path().map(|log| log.with_extension("manifest.json")) else {
-            return Ok(None);
-        };
-        let text = serde_json::to_string_pretty(manifest).context("encoding the manifest")?;
-        std::fs::write(&path, text + "\n")
-            .with_context(|| Failure::new(Kind::Host, format!("writing the manifest {}", path.display())))?;
-        Ok(Some(path.display().to_string()))
+    /// Writes the manifest beside the bake's log; its path. What is baked is worth more than the word of it: where there
+    /// is no room for that, as in the log, the bake goes on.
+    fn keep(&self, manifest: &Manifest) -> Option<String> {
+        let path = self.reporter.log_path()?.with_extension("manifest.json");
+        let text = serde_json::to_string_pretty(manifest).context("encoding it");
+        let written = text.and_then(|text| {
+            std::fs::write(&path, text + "\n").inspect_err(|_| {
+                // Half of it is none.
+                if let Err(error) = std::fs::remove_file(&path) {
+                    tracing::debug!("removing {}: {error}", path.display());
+                }
+            })?;
+            Ok(())
+        });
+        match written {
+            Ok(()) => Some(path.display().to_string()),
+            Err(error) => {
+                self.reporter.warn(&format!(
+                    "the image will have no manifest, which `images show` tells of: writing {}: {error:#}",
+                    path.display()
+                ));
+                None
+            }
+        }
     }
 
     /// Registers the image; meanwhile the volume goes.

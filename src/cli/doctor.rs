@@ -24,7 +24,9 @@ pub struct Args {}
 /// # Errors
 /// That a signal came, or the findings could not be shown: what is lacking is a finding, not an error.
 pub fn run(context: &Context, _args: &Args) -> Result<ExitCode> {
-    let mut findings = judge::judge(&probe::look(&context.settings.store));
+    let settings = &context.settings;
+    let others = [("journals", &*settings.state), ("caches", &settings.cache), ("logs", &settings.logs)];
+    let mut findings = judge::judge(&probe::look(&settings.store, others));
     if choose_cloud(&context.settings).0 == CloudName::Ec2 {
         findings.push(ec2(context)?);
     }

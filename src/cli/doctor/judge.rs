@@ -65,7 +65,9 @@ pub struct Facts {
     pub store: String,
     /// Free bytes there.
     pub free: u64,
-    /// Whether files there can share blocks; none where it could not be tried.
+    /// The other folders of the settings: what is in it, the folder (or the nearest above it that is there), free bytes.
+    pub rooms: Vec<(&'static str, String, u64)>,
+    /// Whether files of the store can share blocks; none where it could not be tried.
     pub reflink: Option<bool>,
     /// Whether /dev/kvm can be opened.
     pub kvm: bool,
@@ -87,6 +89,23 @@ const CAPABILITIES: &[(&str, u32)] =
 
 /// Less room than this is too little for a bake on a foundation image.
 const LITTLE_ROOM: u64 = 3 << 30;
+
+/// The other folders: what is in it, how many bytes free are too few, how the host stands then, what makes room.
+const ROOMS: &[(&str, u64, Grade, &str)] = &[
+    ("journals", 16 << 20, Grade::Lacking, "make room there, or set --state to a larger filesystem"),
+    (
+        "caches",
+        1 << 30,
+        Grade::Without,
+        "`bakehouse gc --caches-older-than 0s --yes`, or set --cache to a larger filesystem",
+    ),
+    (
+        "logs",
+        64 << 20,
+        Grade::Without,
+        "`bakehouse gc --logs-older-than 7d --yes`, or set --logs to a larger filesystem",
+    ),
+];
 
 /// How a host stands in every point.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
@@ -120,6 +139,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
         findings.push(Finding { what: what.clone(), grade, said: lacking.clone(), mend: None });
     }
     findings.extend(store(facts));
+    findings.extend(rooms(facts));
     findings.push(point(
         "hardware virtualization".to_owned(),
         facts.kvm,
@@ -189,6 +209,14 @@ fn store(facts: &Facts) -> [Finding; 2] {
     [room, reflink]
 }
 
+fn rooms(facts: &Facts) -> impl Iterator<Item = Finding> {
+    facts.rooms.iter().filter_map(|(what, folder, free)| {
+        let (_, wanted, grade, mend) = ROOMS.iter().find(|room| room.0 == *what)?;
+        let said = format!("{} MiB", free >> 20);
+        Some(point(format!("room for {what} in {folder}"), free >= wanted, *grade, &said, (*mend).to_owned()))
+    })
+}
+
 /// How packages are installed, by os-release(5).
 pub fn family(os_release: &str) -> Family {
     let ids: Vec<_> = os_release
@@ -224,6 +252,7 @@ mod tests {
             walls: vec![("a wall".to_owned(), None, true)],
             store: "/var/lib".to_owned(),
             free: 100 << 30,
+            rooms: ROOMS.iter().map(|room| (room.0, "/var".to_owned(), room.1)).collect(),
             reflink: Some(true),
             kvm: true,
         }
@@ -295,6 +324,22 @@ mod tests {
         facts.reflink = None;
         let grades: Vec<_> = wrong(&facts).into_iter().map(|(grade, _)| grade).collect();
         assert_eq!(grades, [Grade::Without, Grade::Lacking, Grade::Without]);
+    }
+
+    #[test]
+    fn room_is_looked_for_in_every_folder() {
+        let mut facts = complete();
+        for room in &mut facts.rooms {
+            room.2 -= 1;
+        }
+        let found = wrong(&facts);
+        let told: Vec<_> = found.iter().map(|(grade, told)| (*grade, told.as_str())).collect();
+        assert!(
+            matches!(told[..], [(Grade::Lacking, state), (Grade::Without, cache), (Grade::Without, logs)]
+                if state.starts_with("room for journals in /var | make room")
+                    && cache.contains("--caches-older-than") && logs.contains("--logs-older-than")),
+            "{told:?}"
+        );
     }
 
     #[test]

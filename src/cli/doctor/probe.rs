@@ -11,17 +11,17 @@ use super::judge::{Facts, family};
 use crate::disk::NEEDED;
 use crate::program;
 
-/// What is to be seen here, for a store in `store`.
-pub fn look(store: &Path) -> Facts {
+/// What is to be seen here, for a store in `store` and the other folders, each by what is in it.
+pub fn look(store: &Path, others: [(&'static str, &Path); 3]) -> Facts {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let names = NEEDED.iter().map(|needed| needed.program);
-    let others = ["mmdebstrap", "mkfs.ext4", "qemu-img", "qemu-system-x86_64"];
+    let more = ["mmdebstrap", "mkfs.ext4", "qemu-img", "qemu-system-x86_64"];
     let programs = names
-        .chain(others)
+        .chain(more)
         .filter(|name| program::find(OsStr::new(name)).is_some())
         .map(str::to_owned)
         .collect();
-    let there = store.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    let there = nearest(store);
     Facts {
         root: nix::unistd::geteuid().is_root(),
         capabilities: effective(&read("/proc/self/status")),
@@ -34,11 +34,27 @@ pub fn look(store: &Path) -> Facts {
             .map(|wall| (wall.what.to_owned(), wall.lacking, wall.needed))
             .collect(),
         store: there.display().to_string(),
-        free: nix::sys::statvfs::statvfs(there)
-            .map_or(0, |room| room.blocks_available().saturating_mul(room.fragment_size())),
+        free: free(there),
+        rooms: others
+            .map(|(what, folder)| {
+                let there = nearest(folder);
+                (what, there.display().to_string(), free(there))
+            })
+            .into(),
         reflink: reflink(there),
         kvm: OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok(),
     }
+}
+
+/// A folder, or the nearest above it that is there.
+fn nearest(folder: &Path) -> &Path {
+    folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"))
+}
+
+/// Free bytes in it.
+fn free(folder: &Path) -> u64 {
+    nix::sys::statvfs::statvfs(folder)
+        .map_or(0, |room| room.blocks_available().saturating_mul(room.fragment_size()))
 }
 
 /// The effective capabilities in `/proc/self/status`.
@@ -91,9 +107,12 @@ mod tests {
     #[test]
     fn looking_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
-        let facts = look(&folder.path().join("not/there/yet"));
-        assert_eq!(facts.store, folder.path().display().to_string());
+        let there = folder.path().join("not/there/yet");
+        let facts = look(&there, ["journals", "caches", "logs"].map(|what| (what, there.as_path())));
+        let shown = folder.path().display().to_string();
+        assert_eq!(facts.store, shown);
         assert!(facts.free > 0);
+        assert!(facts.rooms.iter().all(|(_, folder, free)| *folder == shown && *free > 0), "{facts:?}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -179,3 +179,32 @@ fn a_store_on_xfs_shares_blocks_with_its_bases() {
         assert_eq!(fs::read_to_string(root.join("srv/mark")).unwrap(), "baked\n");
     });
 }
+
+/// The log takes what there is room for; so does what lies beside it.
+#[test]
+fn a_filesystem_that_the_log_has_filled_costs_the_manifest_and_not_the_image() {
+    if !can_bake() || !has(&["unshare", "mount"]) {
+        return;
+    }
+    let (bakery, disk) = (Bakery::new(), small_disk());
+    bakery.base("small", disk.path());
+    bakery.put("recipe.toml", RECIPE);
+    bakery.put(
+        "setup.sh",
+        "#!/bin/sh\nline=0123456789\nfor _ in 1 2 3 4 5; do line=$line$line; done\n\
+         for _ in 1 2 3 4 5 6 7 8; do for _ in 1 2 3 4 5 6 7 8; do for _ in 1 2 3 4 5 6 7 8; do echo $line; done; done; done\n",
+    );
+    fs::create_dir(bakery.path("logs")).unwrap();
+    let around = format!("mount -t tmpfs -o size=64k tmpfs {}\nexec \"$@\"\n", bakery.path("logs").display());
+    let through = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", &around, "sh"];
+    let ran = Ran::of(&mut bakery.command(&through, &["bake", "recipe.toml", "--output", "json"]));
+    let told = ran.told();
+    assert!(
+        ran.err.contains("the image will have no manifest") && ran.err.contains("No space left"),
+        "{told}"
+    );
+    let baked = ran.json();
+    assert!(baked["manifest"].is_null(), "{told}");
+    assert!(bakery.store().image(baked["image"].as_str().unwrap()).is_ok(), "{told}");
+    bakery.assert_nothing_left();
+}
