@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -37,6 +37,9 @@ script = "setup.sh"
 run = ["/bin/sh", "-c", "read -r mark < /srv/mark && [ \"$mark\" = baked ]"]
 "#;
 
+/// What is done while a call is held, and whether it was the call that was meant.
+pub type Meanwhile<'a> = &'a mut dyn FnMut() -> bool;
+
 /// Such a builder, whose base is a small disk.
 pub struct Builder {
     pub standin: Standin,
@@ -67,16 +70,52 @@ impl Builder {
     }
 
     /// Runs the command, and does something while a call that it makes is held.
-    pub fn while_held(&self, mut call: Value, arguments: &[&str], meanwhile: impl FnOnce()) -> Ran {
-        call["kind"] = json!("hold");
-        self.standin.fault(call.clone());
+    pub fn while_held(&self, call: Value, arguments: &[&str], meanwhile: impl FnOnce()) -> Ran {
+        let mut once = Some(meanwhile);
+        let mut meanwhile = || {
+            once.take().unwrap()();
+            true
+        };
+        self.while_held_in_turn(arguments, &mut [(call, &mut meanwhile)])
+    }
+
+    /// Runs the command, and does something each time that a call which it makes is held, until that says that it was
+    /// the one; then the next in the list begins, and the call goes on.
+    pub fn while_held_in_turn(&self, arguments: &[&str], turns: &mut [(Value, Meanwhile<'_>)]) -> Ran {
         thread::scope(|scope| {
-            let running = scope.spawn(|| self.bakery.bakehouse(arguments));
-            assert!(!self.standin.held(Duration::from_secs(60)).is_empty(), "{call}: not reached");
-            meanwhile();
+            let mut running = None;
+            let mut last = Value::Null;
+            for (call, meanwhile) in turns {
+                call["kind"] = json!("hold");
+                self.standin.fault(call.clone());
+                match running {
+                    Some(_) => self.standin.release(false),
+                    None => running = Some(scope.spawn(|| self.bakery.bakehouse(arguments))),
+                }
+                loop {
+                    last = self.next_held(&last).unwrap_or_else(|| panic!("{call}: not reached"));
+                    if meanwhile() {
+                        break;
+                    }
+                    self.standin.release(false);
+                }
+            }
             self.standin.release(false);
-            running.join().unwrap()
+            running.unwrap().join().unwrap()
         })
+    }
+
+    /// The number of a held call, once there is another than `last`, which may be about to go on.
+    fn next_held(&self, last: &Value) -> Option<Value> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < deadline {
+            let held = self.standin.held(Duration::from_secs(1));
+            if let Some(call) = held.iter().find(|call| call["request"] != *last) {
+                return Some(call["request"].clone());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        None
     }
 
     /// How many volumes, snapshots and images there are, the base's own left out.

@@ -12,6 +12,7 @@
 //! A bake that dies between 2 and 3 is finished by whoever takes up its journal.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aws_sdk_ec2::types::Image;
@@ -29,7 +30,7 @@ use crate::plan::{BakeId, protected};
 use crate::stop::Stop;
 
 /// How often a name that somebody else takes meanwhile is taken back.
-const ROUNDS: u32 = 5;
+pub(super) const ROUNDS: u32 = 5;
 
 impl Ec2 {
     /// Registers an image in the place of the one that has its name, where one has.
@@ -57,6 +58,8 @@ impl Ec2 {
         }
         // A request to stop is no longer heard: the name is nobody's.
         let never = Stop::default();
+        // A Describe call may show such a one for a while yet.
+        let is_deregistered = |image: &Image| replaced(image, new.journal) == Some(Standing::Made);
         let mut round = 1;
         loop {
             for entry in new.journal.owned() {
@@ -69,10 +72,11 @@ impl Ec2 {
                 Ok(made) => return Ok(made),
                 Err(error) => error,
             };
+            let had_it = is_made(&thing, new.journal);
             self.forget_failed(&thing, new.journal).await.unwrap_or_else(|error| {
                 tracing::warn!("looking after {thing}: {error:#}");
             });
-            let holder = self.holder_of(&new.spec.name).await.unwrap_or(None);
+            let holder = self.holder_after(had_it, &new.spec.name).await;
             // Of several bakes that replace one image at once the last one wins. One that had the name already and
             // lost it is not the last, nor is one that is taken up again.
             let again = kind_of(&error) == Kind::Name && round < ROUNDS;
@@ -84,13 +88,19 @@ impl Ec2 {
                 }
                 // Nobody has it any more: EC2 may know the name of what was deregistered for a while yet.
                 None if again => tokio::time::sleep(jitter(round + 1)).await,
-                Some(gone) if again && deregistered(&gone, new.journal) => {
+                Some(gone) if again && is_deregistered(&gone) => {
                     tokio::time::sleep(jitter(round + 1)).await;
                 }
                 None => return Err(self.half_way(error, new)),
-                Some(gone) if deregistered(&gone, new.journal) => return Err(self.half_way(error, new)),
+                Some(gone) if is_deregistered(&gone) => return Err(self.half_way(error, new)),
                 Some(other) if again && !resumed && protection(&other).is_none() => {
-                    self.deregister_old(&other, new, delete_snapshots).await?;
+                    if let Err(error) = self.deregister_old(&other, new, delete_snapshots).await {
+                        return Err(match replaced(&other, new.journal) {
+                            Some(_) => error,
+                            // It was refused, so that it stands: it may be protected by now.
+                            None => self.superseded(&other, new, error).await,
+                        });
+                    }
                 }
                 Some(other) => return Err(self.superseded(&other, new, error).await),
             }
@@ -126,7 +136,8 @@ impl Ec2 {
                 continue;
             }
             // Another bake may have taken the name from an image that was not available yet.
-            let holder = self.holder_of(&new.spec.name).await.unwrap_or(None).filter(others);
+            let had_it = is_made(&self.image_thing(new.spec)?, new.journal);
+            let holder = self.holder_after(had_it, &new.spec.name).await.filter(others);
             return Err(match holder {
                 Some(other) => self.superseded(&other, new, error).await,
                 None => error,
@@ -156,7 +167,14 @@ impl Ec2 {
             .with_context(|| format!("looking for the image named {name:?}"))
     }
 
-    /// Notes what is replaced, and deregisters it.
+    /// Who has the name after a registration went wrong. An image of this bake that had it and is gone was in another
+    /// bake's way, whose own comes in a moment: that one is looked for.
+    async fn holder_after(&self, had_it: bool, name: &str) -> Option<Image> {
+        let limit = if had_it { self.settings.lookup } else { Duration::ZERO };
+        search(self.effort(None), limit, || self.own_image(name)).await.unwrap_or(None)
+    }
+
+    /// Notes what is replaced, and deregisters it. The journal has it still where it may be gone.
     async fn deregister_old(
         &self,
         old: &Image,
@@ -174,14 +192,16 @@ impl Ec2 {
             image: image.clone(),
             snapshots,
         })?;
-        match insist(self.effort(None), || self.api.deregister_image(&image)).await {
+        let noted = match insist(self.effort(None), || self.api.deregister_image(&image)).await {
             Ok(()) => new.journal.made(entry, &image),
             Err(trouble) if never_came_to_be(&trouble) => {
                 new.journal.gone(entry)?;
-                Err(trouble.into_error()).with_context(|| format!("deregistering {image}, to be replaced"))
+                return Err(trouble.into_error())
+                    .with_context(|| format!("deregistering {image}, to be replaced"));
             }
-            Err(trouble) => Err(self.half_way(trouble.into_error(), new)),
-        }
+            Err(trouble) => Err(trouble.into_error()),
+        };
+        noted.map_err(|error| self.half_way(error, new))
     }
 
     /// An image that ended in failure has the name no more, and is in the way of the next try.
@@ -279,13 +299,16 @@ pub(super) async fn own_snapshots_of(api: &Api, effort: Effort<'_>, image: &Imag
     Ok(own.into_iter().map(|snapshot| snapshot.id).collect())
 }
 
-/// Whether a bake of this journal deregistered an image, which a Describe call may show for a while yet.
-fn deregistered(image: &Image, journal: &Journal) -> bool {
+/// Where an image stands that a bake of this journal replaces: made is that it is deregistered.
+fn replaced(image: &Image, journal: &Journal) -> Option<Standing> {
     let id = image.image_id().unwrap_or_default();
-    journal.owned().iter().any(|entry| {
-        matches!(&entry.thing, Thing::Replaced { image, .. } if image == id)
-            && entry.standing == Standing::Made
-    })
+    let of_it = |thing: &Thing| matches!(thing, Thing::Replaced { image, .. } if image == id);
+    journal.owned().into_iter().find(|entry| of_it(&entry.thing)).map(|entry| entry.standing)
+}
+
+/// Whether a thing was made, and is not known to be gone.
+fn is_made(thing: &Thing, journal: &Journal) -> bool {
+    journal.entries().iter().any(|entry| entry.thing == *thing && entry.standing == Standing::Made)
 }
 
 /// Whether a bake of this journal was on its way from the old image to the new one.

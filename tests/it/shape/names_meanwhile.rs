@@ -1,6 +1,9 @@
 //! What others do with a name while an image is to take it.
 
-use serde_json::json;
+use std::cell::OnceCell;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use super::names::image;
 use crate::bake_ec2::Builder;
@@ -81,4 +84,95 @@ fn an_image_whose_name_another_takes_while_it_is_pending_is_undone() {
     assert_eq!(image(standin, "web").unwrap()["ImageId"], other);
     assert_eq!(builder.left(), (0, 1, 1));
     bakery.assert_nothing_left();
+}
+
+#[test]
+fn one_that_takes_the_name_of_an_image_that_went_and_is_protected_by_then_stands() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Builder { standin, bakery, disk, .. } = &builder;
+    standin.seed(disk.path(), json!({"name": "web"}));
+    let mut other = None;
+    // The first is under the bake's id.
+    let named = json!({"action": "RegisterImage", "when": "before", "on": 2});
+    let ran = builder.while_held(named, &REPLACE, || {
+        let (seeded, _) = standin.seed(disk.path(), json!({"name": "web"}));
+        standin.fault(json!({"action": "DeregisterImage", "kind": "error", "code": "OperationNotPermitted",
+            "message": "The image is protected from deregistration.", "where": {"ImageId": seeded}, "times": 0}));
+        other = Some(seeded);
+    });
+    let other = other.unwrap();
+    let gave = format!("another bake gave the name web to {other}");
+    ran.refused(12, &[&gave, "bake again", "protected from deregistration"]);
+    assert_eq!(image(standin, "web").unwrap()["ImageId"], other);
+    assert_eq!(builder.left(), (0, 1, 1), "the snapshot of the image that went goes too, as asked");
+    bakery.assert_nothing_left();
+}
+
+#[test]
+fn an_image_that_was_in_the_way_of_one_that_is_not_there_yet_waits_for_it() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Builder { standin, bakery, disk, .. } = &builder;
+    standin.latencies(json!({"image": 600}));
+    let mut other = None;
+    let ran = builder.while_held_in_turn(
+        &REPLACE,
+        &mut [
+            (json!({"action": "RegisterImage", "when": "after"}), &mut || {
+                standin.forget_image(image(standin, "web").unwrap()["ImageId"].as_str().unwrap());
+                true
+            }),
+            // Who has the name: nobody, when EC2 looked.
+            (by_name(), &mut || {
+                standin.clear_faults();
+                other = Some(standin.seed(disk.path(), json!({"name": "web"})).0);
+                true
+            }),
+        ],
+    );
+    let other = other.unwrap();
+    ran.refused(12, &[&format!("another bake gave the name web to {other}"), "bake again"]);
+    assert_eq!(image(standin, "web").unwrap()["ImageId"], other);
+    assert_eq!(builder.left(), (0, 1, 1));
+    bakery.assert_nothing_left();
+}
+
+#[test]
+fn so_does_one_that_had_replaced_another() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Builder { standin, bakery, disk, .. } = &builder;
+    standin.seed(disk.path(), json!({"name": "web"}));
+    let (own, mut other) = (OnceCell::new(), None);
+    let ran = builder.while_held_in_turn(
+        &[&REPLACE[..], &["--deadline", "lookup=2s"]].concat(),
+        &mut [
+            (json!({"action": "RegisterImage", "when": "after", "on": 2}), &mut || {
+                let id = image(standin, "web").unwrap()["ImageId"].as_str().unwrap().to_owned();
+                standin.forget_image(&id);
+                own.set(id).is_ok()
+            }),
+            (by_name(), &mut || {
+                let own = own.get().unwrap();
+                // Only then does it ask who else has the name.
+                let let_go = standin
+                    .requests_of("DeregisterImage", 0, Duration::ZERO)
+                    .iter()
+                    .any(|one| one["params"]["ImageId"] == own.as_str());
+                if let_go {
+                    standin.clear_faults();
+                    other = Some(standin.seed(disk.path(), json!({"name": "web"})).0);
+                }
+                let_go
+            }),
+        ],
+    );
+    let other = other.unwrap();
+    ran.refused(12, &[&format!("another bake gave the name web to {other}"), "bake again"]);
+    assert_eq!(image(standin, "web").unwrap()["ImageId"], other);
+    assert_eq!(builder.left(), (0, 1, 1), "what it had replaced is not restored");
+    bakery.assert_nothing_left();
+}
+
+/// Every look for the image of a name, held once EC2 has looked.
+fn by_name() -> Value {
+    json!({"action": "DescribeImages", "when": "after", "where": {"Filter.1.Name": "name"}, "times": 0})
 }
