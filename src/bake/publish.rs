@@ -77,12 +77,16 @@ impl Kitchen<'_> {
 }
 
 /// That publishing is not complete, where it is not: what is done, what is missing and why, and the command that
-/// finishes it.
+/// finishes it. Nothing does where another image has replaced this one ([`Kind::Name`]).
 pub fn incomplete(image: &str, published: &Published, again: &str) -> Option<anyhow::Error> {
     if published.is_complete() {
         return None;
     }
-    let mut text = format!("the image {image} is good, but publishing it is not complete");
+    let is_superseded = published.is_superseded();
+    let mut text = match is_superseded {
+        true => format!("another image has replaced {image} while it was published"),
+        false => format!("the image {image} is good, but publishing it is not complete"),
+    };
     for (region, there) in &published.regions {
         let lists = [("done", &there.done), ("missing", &there.missing), ("because", &there.failures)];
         let mut lines = lists.into_iter().filter(|(_, list)| !list.is_empty()).peekable();
@@ -93,9 +97,10 @@ pub fn incomplete(image: &str, published: &Published, again: &str) -> Option<any
             text.push_str(&format!("\n{region}: {what}: {}", list.join("; ")));
         }
     }
-    Some(
-        Failure::new(Kind::Publish, text)
-            .hint(format!("once the causes are gone, finish it with `{again}`"))
-            .into(),
-    )
+    let failure = match is_superseded {
+        true => Failure::new(Kind::Name, text).hint("bake again where this one's content is wanted"),
+        false => Failure::new(Kind::Publish, text)
+            .hint(format!("once the causes are gone, finish it with `{again}`")),
+    };
+    Some(failure.into())
 }

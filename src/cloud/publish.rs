@@ -69,12 +69,20 @@ pub struct InRegion {
     pub missing: Vec<String>,
     /// Why it is missing.
     pub failures: Vec<String>,
+    /// Whether another image has replaced this one at home meanwhile, so that nothing is to be finished.
+    #[serde(skip)]
+    pub superseded: bool,
 }
 
 impl Published {
     /// Whether nothing is missing.
     pub fn is_complete(&self) -> bool {
         self.regions.values().all(|there| there.missing.is_empty() && there.failures.is_empty())
+    }
+
+    /// Whether another image has replaced this one meanwhile.
+    pub fn is_superseded(&self) -> bool {
+        self.regions.values().any(|there| there.superseded)
     }
 }
 

@@ -58,12 +58,7 @@ impl There<'_> {
                 report.missing.push(format!("deregister {image}, a copy that failed"));
                 return Ok(None);
             }
-            self.say(&format!("the copy {image} failed: it is deregistered, and made anew"));
-            // What it has of snapshots is a copy too, and would be billed on.
-            insist(self.effort(), || self.api.deregister_with_snapshots(image))
-                .await
-                .map_err(Trouble::into_error)
-                .with_context(|| format!("deregistering {image}, a copy that failed"))?;
+            self.forget_failed_copy(image).await?;
             begun = None;
         }
         let image = match begun {
@@ -82,6 +77,16 @@ impl There<'_> {
         Ok(Some(image))
     }
 
+    pub(super) async fn forget_failed_copy(&self, image: &str) -> Result<()> {
+        self.say(&format!("the copy {image} failed: it is deregistered, and made anew"));
+        // What it has of snapshots is a copy too, and would be billed on.
+        insist(self.effort(), || self.api.deregister_with_snapshots(image))
+            .await
+            .map_err(Trouble::into_error)
+            .with_context(|| format!("deregistering {image}, a copy that failed"))
+            .map(drop)
+    }
+
     /// This image's copy, by the name, and by the tag or EC2's own word of what it is a copy of.
     async fn begun_copy(&self) -> Result<Option<(String, Stands)>> {
         let Some(found) = self.holder(&self.image.name).await? else { return Ok(None) };
@@ -89,9 +94,7 @@ impl There<'_> {
         if !self.is_copy(&found) {
             return Err(name_taken(&self.image.name, &format!("{id} in {}", self.api.region)).into());
         }
-        let state = found.state().map(|state| state.as_str().to_owned()).unwrap_or_default();
-        let failed = ["failed", "error", "invalid"].contains(&state.as_str());
-        Ok(Some((id, if failed { Stands::Failed } else { Stands::Well })))
+        Ok(Some((id, if is_failed(&found) { Stands::Failed } else { Stands::Well })))
     }
 
     /// The image that has a name in this Region.
@@ -321,6 +324,11 @@ impl There<'_> {
             .with_context(doing),
         }
     }
+}
+
+/// Whether EC2 has given an image up.
+pub(super) fn is_failed(image: &Image) -> bool {
+    image.state().is_some_and(|state| ["failed", "error", "invalid"].contains(&state.as_str()))
 }
 
 /// How a copy stands that was begun.

@@ -10,6 +10,7 @@ use crate::support::standin::{Options, REGION, Standin};
 
 mod refusals;
 mod replaced;
+mod replaced_at_once;
 mod replaced_meanwhile;
 mod unfinished;
 
