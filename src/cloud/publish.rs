@@ -195,6 +195,14 @@ pub enum Change {
 }
 
 impl Change {
+    /// The parameter that it is about.
+    pub fn parameter(&self) -> Option<&str> {
+        match self {
+            Self::SetParameter { name, .. } | Self::TagParameter { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
     /// Whether it is made only once all others are.
     pub fn is_last(&self) -> bool {
         matches!(self, Self::SetParameter { .. } | Self::TagParameter { .. })

@@ -38,6 +38,7 @@ mod copy_image;
 mod create_snapshot;
 mod create_volume;
 mod credentials;
+mod current;
 mod decode_authorization_message;
 mod delete_snapshot;
 mod delete_volume;

@@ -198,6 +198,7 @@ impl Ec2 {
         report.snapshots = present.snapshots.keys().cloned().collect();
         // What is left over of a replaced image is told, and holds nothing up.
         let before = report.failures.len();
+        let mut left = BTreeSet::new();
         for change in changes(wanted, &present, Timestamp::now()) {
             let text = change.to_string();
             // A parameter must not lead to an image that those who follow it cannot launch.
@@ -206,7 +207,23 @@ impl Ec2 {
                 report.missing.push(text);
                 continue;
             }
-            match there.make(&change, image, wanted).await {
+            // Its tags are the later image's too.
+            if change.parameter().is_some_and(|name| left.contains(name)) {
+                continue;
+            }
+            let made = match there.later_in(&change).await {
+                Ok(None) => there.make(&change, image, wanted).await,
+                Ok(Some(later)) => {
+                    let name = change.parameter().unwrap_or_default().to_owned();
+                    there.say(&format!(
+                        "the parameter {name} says {later}, which a later bake made: it is left"
+                    ));
+                    left.insert(name);
+                    continue;
+                }
+                Err(error) => Err(error),
+            };
+            match made {
                 Ok(()) => {
                     there.say(&text);
                     report.done.push(text);

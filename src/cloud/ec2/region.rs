@@ -14,7 +14,7 @@ use super::publish::{not_shared, patience_for};
 use super::retry::{Effort, insist, insist_looking, search};
 use super::watch::{Patience, Sort, Watcher};
 use crate::cloud::publish::{
-    Change, How, InRegion, Parameter, Present, Publishable, SOURCE_REGION_TAG, SOURCE_TAG, Wanted,
+    Change, How, InRegion, Present, Publishable, SOURCE_REGION_TAG, SOURCE_TAG, Wanted,
 };
 use crate::error::{Failure, Kind};
 use crate::journal::Thing;
@@ -231,22 +231,6 @@ impl There<'_> {
         Ok(present)
     }
 
-    async fn parameter(&self, name: &str, with_tags: bool) -> Result<Option<Parameter>> {
-        let ask = || format!("reading the parameter {name} in {}", self.api.region);
-        let seen = insist(self.effort(), || self.api.parameter_seen(name)).await;
-        let Some((value, is_image)) = seen.map_err(Trouble::into_error).with_context(ask)? else {
-            return Ok(None);
-        };
-        let tags = match with_tags {
-            false => BTreeMap::new(),
-            true => insist(self.effort(), || self.api.tags_of_parameter(name))
-                .await
-                .map_err(Trouble::into_error)
-                .with_context(ask)?,
-        };
-        Ok(Some(Parameter { value, is_image, tags }))
-    }
-
     /// Makes a change. Each may be made twice.
     pub(super) async fn make(&self, change: &Change, image: &str, wanted: &Wanted<'_>) -> Result<()> {
         self.how.stop.check()?;
@@ -282,47 +266,6 @@ impl There<'_> {
             }
         };
         made.map_err(Trouble::into_error).with_context(|| format!("changing {image}"))
-    }
-
-    /// Writes a parameter, with tags where it is new, and sees that it stands: SSM asks EC2 about the image after it
-    /// has answered, and forgets what EC2 does not know.
-    async fn set_parameter(
-        &self,
-        name: &str,
-        image: &str,
-        new: Option<&BTreeMap<String, String>>,
-    ) -> Result<()> {
-        let doing = || format!("writing the parameter {name} in {}", self.api.region);
-        let effort = self.effort();
-        let mut put = match new {
-            Some(tags) => insist(effort, || self.api.new_parameter(name, image, tags)).await,
-            None => insist(effort, || self.api.overwrite_parameter(name, image)).await,
-        };
-        // By an earlier try whose answer was lost, or by somebody else a moment ago.
-        if put.as_ref().is_err_and(|trouble| trouble.is(&["ParameterAlreadyExists"])) {
-            put = insist(effort, || self.api.overwrite_parameter(name, image)).await;
-        }
-        put.map_err(Trouble::into_error).with_context(doing)?;
-        let stands = || async {
-            let seen = self.api.parameter_seen(name).await?;
-            Ok(seen.filter(|seen| *seen == (image.to_owned(), true)))
-        };
-        let seen = search(effort, self.ec2.settings.visible, stands);
-        match self
-            .how
-            .stop
-            .race(async { seen.await.map_err(Trouble::into_error) })
-            .await
-            .with_context(doing)?
-        {
-            Some(_) => Ok(()),
-            None => Err(Failure::new(
-                Kind::Publish,
-                format!("SSM took {image} for {name}, and then did not keep it"),
-            )
-            .hint("EC2 must know the image there (data type aws:ec2:image); allow ec2:DescribeImages"))
-            .with_context(doing),
-        }
     }
 }
 

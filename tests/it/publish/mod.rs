@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::bake_ec2::{Builder, RECIPE};
 use crate::support::standin::{Options, REGION, Standin};
 
+mod newer;
 mod refusals;
 mod replaced;
 mod replaced_at_once;
