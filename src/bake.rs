@@ -122,8 +122,8 @@ pub async fn resume(kitchen: &Kitchen<'_>, id: &BakeId) -> Result<(Baked, Option
 }
 
 /// The end of every bake: what the journal still owns is undone, newest first; then, where there is an image, the hooks
-/// after it, which the journal outlives, and where some of them did not begin the process too. The first error stays
-/// the one that is reported.
+/// after it, which the journal outlives, and where some of them did not begin the process too. So it does where a bake that
+/// has its image fails all the same. The first error stays the one that is reported.
 async fn settle(
     kitchen: &Kitchen<'_>,
     journal: Journal,
@@ -136,7 +136,11 @@ async fn settle(
         Ok(baked) => Ok(kitchen.after_image(hooks, progress, &journal, baked).await),
         Err(error) => Err(error),
     };
-    let is_kept = is_disk_kept || result.as_ref().is_ok_and(|after| after.is_kept);
+    let is_kept = match &result {
+        Ok(after) => after.is_kept,
+        Err(_) => kitchen.tell_good(&journal),
+    };
+    let is_kept = is_kept || is_disk_kept;
     let ended = match is_kept {
         true => {
             kept::note_kept(&journal, kitchen.reporter);

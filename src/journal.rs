@@ -228,6 +228,12 @@ impl Journal {
         record::owned(&self.lock().entries)
     }
 
+    /// The bake's image, once that is its result.
+    pub fn kept_image(&self) -> Option<Entry> {
+        let is_kept = |entry: &Entry| entry.thing.is_image() && entry.standing == Standing::Kept;
+        self.entries().into_iter().find(is_kept)
+    }
+
     /// Whether the bake is between the image that it replaces and its own: then it is gone on with, not undone.
     pub fn is_half_replaced(&self) -> bool {
         record::half_replaced(&self.lock().entries)

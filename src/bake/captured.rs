@@ -34,12 +34,19 @@ pub struct Captured {
 }
 
 /// What the journal of a dead bake says of its capture; nothing where that had not begun.
+///
+/// # Errors
+/// Also that what it has is out of this connection's reach.
 pub(super) async fn captured(
     cloud: &dyn Cloud,
     journal: &Journal,
     record: &Record,
 ) -> Result<Option<Captured>> {
     let Some(note) = record.notes.get(CAPTURED) else { return Ok(None) };
+    // Elsewhere nothing of it is there to be seen, which would be taken for gone.
+    for entry in journal.entries().iter().filter(|entry| entry.standing != Standing::Gone) {
+        cloud.reaches(&entry.thing)?;
+    }
     let mut captured: Captured = serde_json::from_str(note)
         .with_context(|| format!("reading what {} says of the capture", journal.path().display()))?;
     let Some(snapshot) = begun_snapshot(cloud, journal).await? else { return Ok(None) };

@@ -343,6 +343,10 @@ impl Kitchen<'_> {
         if journal.is_half_replaced() {
             owned.retain(|entry| matches!(entry.thing, Thing::Volume { .. } | Thing::Attachment { .. }));
         }
+        if journal.kept_image().is_some() {
+            // Its snapshot is the image's, also where the line that says so is not there yet.
+            owned.retain(|entry| !matches!(entry.thing, Thing::Snapshot { .. }));
+        }
         if !owned.is_empty() {
             self.reporter.phase("undo", &format!("what this bake made: {}", owned.len()));
         }
@@ -367,6 +371,17 @@ impl Kitchen<'_> {
         for entry in journal.owned() {
             self.reporter.warn(&format!("kept, as asked: {entry}"));
         }
+    }
+
+    /// Tells of the image of a bake that failed although that stands, and how to go on; whether there is one.
+    pub(super) fn tell_good(&self, journal: &Journal) -> bool {
+        let Some(image) = journal.kept_image() else { return false };
+        let what = image.made.unwrap_or_else(|| image.thing.to_string());
+        let bake = journal.path().file_stem().unwrap_or_default().display();
+        self.reporter.warn(&format!(
+            "the image {what} is good, but not all that comes after it is done: `bakehouse bake --resume {bake}` goes on"
+        ));
+        true
     }
 
     pub(super) fn work_folder(&self, plan: &Plan) -> PathBuf {

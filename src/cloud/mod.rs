@@ -166,6 +166,14 @@ pub trait Cloud: Send + Sync {
         stop: &Stop,
     ) -> Result<String>;
 
+    /// Whether a journal's thing is one that this connection can ask for.
+    ///
+    /// # Errors
+    /// That it is not: it is of another Region than the one in use.
+    fn reaches(&self, _thing: &Thing) -> Result<()> {
+        Ok(())
+    }
+
     /// Undoes what a journal says was intended or made; doing it twice, or for what never came to be, is no error.
     /// `made` is the id that the effect returned, where it is known; else the thing is looked for by its
     /// token, tags or name.

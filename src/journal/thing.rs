@@ -83,6 +83,19 @@ pub enum Thing {
     },
 }
 
+impl Thing {
+    /// Whether it is the image that a bake is for: on the local store, the record of one.
+    pub fn is_image(&self) -> bool {
+        match self {
+            Self::Image { .. } => true,
+            Self::StoreFile { path } => {
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("img-"))
+            }
+            _ => false,
+        }
+    }
+}
+
 impl std::fmt::Display for Thing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

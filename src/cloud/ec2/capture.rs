@@ -101,14 +101,41 @@ impl Ec2 {
         let base: Inherited =
             serde_json::from_value(base.inherited.clone()).context("reading what the base says of itself")?;
         let new = Registration { snapshot, spec, base: &base, journal };
-        let (image, entry) = match spec.collision {
-            Collision::Replace { delete_snapshots } => self.replacing(&new, delete_snapshots, stop).await?,
-            Collision::Fail | Collision::Suffix => {
+        let (image, entry) = match (self.finished_before(spec, journal, stop).await?, spec.collision) {
+            (Some(made), _) => made,
+            (None, Collision::Replace { delete_snapshots }) => {
+                self.replacing(&new, delete_snapshots, stop).await?
+            }
+            (None, Collision::Fail | Collision::Suffix) => {
                 self.registered(&new, self.image_thing(spec)?, stop).await?
             }
         };
         self.keep(journal, entry, snapshot)?;
         Ok(image)
+    }
+
+    /// The image, and its entry, of a bake that is gone on with and had come so far before: it was available and compared
+    /// with its base, so that nothing of it is made anew, waited for or undone.
+    async fn finished_before(
+        &self,
+        spec: &ImageSpec,
+        journal: &Journal,
+        stop: &Stop,
+    ) -> Result<Option<(String, u32)>> {
+        let Some(entry) = journal.kept_image() else { return Ok(None) };
+        let bake = bake_of(&spec.tags)?;
+        let look = || self.image_registered(&spec.name, &bake);
+        let looking = async {
+            let found = search(self.effort(None), self.settings.visible, look).await;
+            found.map_err(Trouble::into_error)
+        };
+        let found = stop.race(looking).await.with_context(|| format!("looking for the {entry} of {bake}"))?;
+        if let Some(image) = found.and_then(|image| image.image_id) {
+            return Ok(Some((image, entry.number)));
+        }
+        journal.gone(entry.number)?;
+        let message = format!("the {entry}, which {bake} had registered, is not there any more");
+        Err(Failure::new(Kind::Cloud, message).hint("somebody else deregistered it: bake again").into())
     }
 
     /// The image that a bake registers, as its journal has it.
@@ -174,8 +201,10 @@ impl Ec2 {
         Ok((image, entry))
     }
 
-    /// The snapshot and its image are the bake's result from here on.
+    /// The snapshot and its image are the bake's result from here on. The image first: what has that one line is
+    /// finished, and a snapshot that an image uses cannot be lost.
     fn keep(&self, journal: &Journal, image: u32, snapshot: &str) -> Result<()> {
+        journal.kept(image)?;
         for entry in journal.entries() {
             let ours = matches!(entry.thing, Thing::Snapshot { .. })
                 && entry.standing == Standing::Made
@@ -184,7 +213,7 @@ impl Ec2 {
                 journal.kept(entry.number)?;
             }
         }
-        journal.kept(image)
+        Ok(())
     }
 
     /// This account's image of a name.

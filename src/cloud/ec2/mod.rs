@@ -231,6 +231,10 @@ impl Cloud for Ec2 {
         self.new_image(snapshot, spec, base, journal, stop).await
     }
 
+    fn reaches(&self, thing: &Thing) -> Result<()> {
+        self.is_here(thing)
+    }
+
     async fn undo(&self, thing: &Thing, made: Option<&str>) -> Result<()> {
         self.unmake(thing, made).await
     }

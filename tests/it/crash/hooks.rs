@@ -14,6 +14,7 @@ use super::site::{Ended, GOOD_STEP, NEEDED, On, Site, Stands};
 use crate::support::fifo::Fifo;
 use crate::support::host::has;
 
+mod resumed;
 mod stopped;
 
 /// Notes that it ran, and what it was told.

@@ -8,12 +8,15 @@ use nix::sys::signal::Signal;
 
 use super::{HOOK, bake_of, is_over, ran, resume, with_hooks};
 use crate::crash::points::hold;
-use crate::crash::site::{Ended, NEEDED, On, Site, Stands};
+use crate::crash::site::{Ended, NEEDED, On, Running, Site, Stands};
 use crate::support::host::has;
+
+/// The Region that copies go to.
+pub(super) const ELSEWHERE: &str = "us-east-1";
 
 /// That a bake ended with a good image and hooks that had not begun, and says how to go on; its id.
 #[track_caller]
-fn is_to_be_gone_on_with(site: &Site, ended: &Ended, status: i32) -> String {
+pub(super) fn is_to_be_gone_on_with(site: &Site, ended: &Ended, status: i32) -> String {
     assert_eq!(ended.status.code(), Some(status), "{}", ended.told());
     let id = bake_of(site);
     for words in ["is good, but the hook \"last.sh\" after it was not run", &format!("bake --resume {id}")] {
@@ -30,6 +33,32 @@ fn is_to_be_gone_on_with(site: &Site, ended: &Ended, status: i32) -> String {
     id
 }
 
+/// A bake of two Regions that is stopped before it begins the copy to the other.
+pub(super) fn stopped_while_it_publishes(site: &Site, name: &str) -> Ended {
+    let path = site.path("recipe.toml");
+    let recipe = fs::read_to_string(&path).unwrap();
+    fs::write(path, recipe + &format!("[publish]\nregions = [{ELSEWHERE:?}]\n")).unwrap();
+    let ended = stopped_at(site, site.bake(&[], name), hold("CopyImage", 1, "before"));
+    ended.unwrap_or_else(|ended| panic!("not reached: {}", ended.told()))
+}
+
+/// Stops what runs while a call is held; what it came to without being stopped, where it makes no such call.
+pub(super) fn stopped_at(site: &Site, mut running: Running, call: serde_json::Value) -> Result<Ended, Ended> {
+    let standin = site.ec2();
+    standin.fault(call);
+    while standin.held(Duration::from_millis(100)).is_empty() {
+        if running.is_over() {
+            standin.clear_faults();
+            return Err(running.wait());
+        }
+    }
+    running.signal(Signal::SIGTERM);
+    running.until_said("stopping: ");
+    standin.release(false);
+    standin.clear_faults();
+    Ok(running.wait())
+}
+
 /// Runs a bake under strace, with what it does to one call of the kernel's.
 fn bake_with(site: &Site, call: &str, inject: &str, name: &str) -> Ended {
     let (trace, inject) = (format!("trace={call}"), format!("inject={call}:{inject}"));
@@ -42,27 +71,15 @@ fn a_stop_while_it_publishes_keeps_the_hooks_after_the_image_for_whoever_goes_on
         return;
     }
     let (site, out) = with_hooks(On::Ec2, HOOK);
-    let path = site.path("recipe.toml");
-    let recipe = fs::read_to_string(&path).unwrap();
-    fs::write(path, recipe + "[publish]\nregions = [\"us-east-1\"]\n").unwrap();
-    let standin = site.ec2();
-    standin.fault(hold("CopyImage", 1, "before"));
-    let mut bake = site.bake(&[], "stopped");
-    while standin.held(Duration::from_millis(100)).is_empty() {
-        assert!(!bake.is_over(), "{}", bake.wait().told());
-    }
-    bake.signal(Signal::SIGTERM);
-    bake.until_said("stopping: ");
-    standin.release(false);
-    standin.clear_faults();
-    let id = is_to_be_gone_on_with(&site, &bake.wait(), 143);
+    let ended = stopped_while_it_publishes(&site, "stopped");
+    let id = is_to_be_gone_on_with(&site, &ended, 143);
     assert_eq!(ran(&out, "after-image"), 0);
 
     let ended = resume(&site, &id);
     assert!(ended.status.success(), "{}", ended.told());
     assert_eq!(ran(&out, "after-image"), 1, "{}", ended.told());
     assert_eq!(site.stands("stopped"), Ok(Stands::Image), "{}", ended.told());
-    let copies = standin.state_of("us-east-1")["images"].clone();
+    let copies = site.ec2().state_of(ELSEWHERE)["images"].clone();
     assert_eq!(copies.as_array().unwrap().len(), 1, "{copies:#}");
     is_over(&site, &out, &id);
 }
