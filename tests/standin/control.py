@@ -94,6 +94,15 @@ def _unstick(state, asked, document):
     return {}
 
 
+def _reveal(state, asked, document):
+    """What is new is known to every call from now on."""
+    with state.lock:
+        for region in state.regions.values():
+            for thing in region.resources():
+                thing.hidden_until, thing.hidden_calls = 0.0, 0
+    return {}
+
+
 def _seed(state, asked, document):
     return seed.image(state, document)
 
@@ -171,6 +180,7 @@ PAGES = {
     ("POST", "latencies"): _latencies,
     ("POST", "settings"): _settings,
     ("POST", "unstick"): _unstick,
+    ("POST", "reveal"): _reveal,
     ("POST", "age"): _age,
     ("POST", "seed"): _seed,
     ("POST", "parameters"): _parameters,

@@ -169,6 +169,7 @@ impl Ec2 {
         let image =
             || async { Ok(self.image_registered(&spec.name, &bake).await?.and_then(|image| image.image_id)) };
         let look = || search(self.effort(None), self.settings.lookup, image);
+        let is_announced = announced.is_some();
         let earlier = match announced {
             Some(_) => look().await.map_err(Trouble::into_error).with_context(doing)?,
             None => None,
@@ -177,14 +178,16 @@ impl Ec2 {
             Some(image) => Ok(image),
             None => insist_looking(self.effort(Some(stop)), call, look).await,
         };
-        if let Err(trouble) = &making
-            && trouble.unsure
-            && trouble.is(&["InvalidAMIName.Duplicate"])
-        {
-            // The name may be taken by an earlier try, whose answer was lost.
-            match look().await.map_err(Trouble::into_error).with_context(doing)? {
-                Some(image) => making = Ok(image),
-                None => journal.gone(entry)?,
+        if let Err(trouble) = &mut making {
+            // What a bake that died had called may have had its effect too.
+            trouble.unsure |= is_announced;
+            if trouble.unsure && trouble.is(&["InvalidAMIName.Duplicate"]) {
+                match self.holder_seen(&spec.name, journal, stop).await.with_context(doing)? {
+                    Some(image) if is_of(&image, &bake) => making = Ok(image.image_id.unwrap_or_default()),
+                    // The name is one image's alone: then this bake's never came to be.
+                    Some(_) => trouble.unsure = false,
+                    None => {}
+                }
             }
         }
         let image = self.noted(journal, entry, making).with_context(doing)?;
@@ -223,6 +226,32 @@ impl Ec2 {
         Ok(images.into_iter().find(|image| image.name() == Some(name)))
     }
 
+    /// The image that has a name which was refused as taken, once it is seen: that may take as long as for any other thing
+    /// just made. None where it is not, and whose it is stays open. One that the journal's bake replaces, and that is
+    /// shown for a while yet, has it no more.
+    async fn holder_seen(
+        &self,
+        name: &str,
+        journal: &Journal,
+        stop: &Stop,
+    ) -> Result<Option<aws_sdk_ec2::types::Image>> {
+        let entries = journal.entries();
+        let is_replaced = |id: Option<&str>| {
+            entries
+                .iter()
+                .any(|entry| matches!(&entry.thing, Thing::Replaced { image, .. } if Some(&**image) == id))
+        };
+        let look = || async {
+            let holder = self.own_image(name).await?;
+            Ok(holder.filter(|holder| !is_replaced(holder.image_id())))
+        };
+        let looking = async {
+            let seen = search(self.effort(None), self.settings.visible, look).await;
+            seen.map_err(Trouble::into_error)
+        };
+        stop.race(looking).await
+    }
+
     /// The image of a name, if that bake registered it.
     pub(super) async fn image_registered(
         &self,
@@ -230,7 +259,7 @@ impl Ec2 {
         bake: &BakeId,
     ) -> Result<Option<aws_sdk_ec2::types::Image>, Trouble> {
         let image = self.own_image(name).await?;
-        Ok(image.filter(|image| tags(image.tags()).get(BAKE_TAG) == Some(&bake.0)))
+        Ok(image.filter(|image| is_of(image, bake)))
     }
 
     pub(super) async fn deregister(&self, image: &str) -> Result<()> {
@@ -260,6 +289,11 @@ impl Ec2 {
             }
         }
     }
+}
+
+/// Whether a bake registered an image.
+fn is_of(image: &aws_sdk_ec2::types::Image, bake: &BakeId) -> bool {
+    tags(image.tags()).get(BAKE_TAG) == Some(&bake.0)
 }
 
 fn snapshot_verdict(snapshot: &str, seen: &Seen) -> Verdict {

@@ -133,7 +133,8 @@ impl Ec2 {
         F: Future<Output = Result<Option<Vec<String>>, Trouble>>,
     {
         if !self.was_seen(id) {
-            self.find(look).await.with_context(|| format!("looking for {id}"))?;
+            let seen = search(self.effort(None), self.settings.visible, look).await;
+            seen.map_err(Trouble::into_error).with_context(|| format!("looking for {id}"))?;
             self.seen(id);
         }
         Ok(())

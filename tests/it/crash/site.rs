@@ -109,9 +109,14 @@ impl Site {
             .collect();
         env.push(("XDG_CONFIG_HOME".to_owned(), path("config")));
         env.push(("BAKEHOUSE_CLOUD".to_owned(), on.name().to_owned()));
-        for (name, limit) in
-            [("LOOKUP", "1s"), ("FIRST_LOOK", "30ms"), ("FIRST_LOOK_SNAPSHOT", "60ms"), ("ATTEMPT", "20s")]
-        {
+        for (name, limit) in [
+            ("LOOKUP", "1s"),
+            // What a killed bake had released already is looked for as long.
+            ("VISIBLE", "5s"),
+            ("FIRST_LOOK", "30ms"),
+            ("FIRST_LOOK_SNAPSHOT", "60ms"),
+            ("ATTEMPT", "20s"),
+        ] {
             env.push((format!("BAKEHOUSE_DEADLINE_{name}"), limit.to_owned()));
         }
         let tiny = folder.path().join("tiny.raw");

@@ -23,6 +23,7 @@ mod chain;
 mod faults;
 mod refusals;
 mod road;
+mod unseen;
 
 /// A stand-in with one base, and a connection to it.
 struct Bench {

@@ -152,6 +152,11 @@ impl Standin {
         self.post("unstick", &json!({}));
     }
 
+    /// Lets every call know what is unknown to it yet by an `invisible` fault.
+    pub fn reveal(&self) {
+        self.post("reveal", &json!({}));
+    }
+
     /// Sets latencies, in seconds.
     pub fn latencies(&self, latencies: Value) {
         self.post("latencies", &latencies);
