@@ -10,13 +10,15 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::cloud::{Cloud, Orphan};
-use crate::error::{Interrupted, Kind, kind_of};
-use crate::journal::{self, Entry, Journal, Record, Standing, Thing};
+use crate::error::Interrupted;
+use crate::journal::{self, Entry, Journal, Record, Thing};
 use crate::report::Reporter;
 use crate::stop::Stop;
 
+mod finished;
 mod logs;
 
+use finished::{Finished, finish, finished_image};
 pub use logs::logs;
 
 /// What is to be done with one thing of a dead bake, or was done.
@@ -260,18 +262,16 @@ async fn one(
     stop: &Stop,
 ) -> Result<(Vec<Finding>, Option<String>)> {
     let mut finished = stop.race(finished_image(record, cloud)).await?;
-    if finished.is_none() && record.is_half_replaced() {
-        match &journal {
-            // It will be finished: what its journal has of an image and its snapshot stays.
-            None => finished = Some(Finished::foreseen(record, String::new())),
-            Some(journal) => match crate::bake::finish(cloud, journal, record, stop).await {
-                Ok(image) => finished = Some(Finished::foreseen(record, image)),
-                // Somebody else has the name by now: this bake's image came too late, and is undone.
-                Err(error) if kind_of(&error) == Kind::Name => {}
-                Err(error) => return Err(error),
-            },
-        }
-    }
+    let is_to_be_finished = match &finished {
+        Some(finished) => finished.is_unfinished(record),
+        None => record.is_half_replaced(),
+    };
+    finished = match (is_to_be_finished, &journal) {
+        (true, Some(journal)) => finish(record, journal, cloud, stop).await?,
+        // It will be finished: what its journal has of an image and its snapshot stays.
+        (true, None) => finished.or_else(|| Some(Finished::foreseen(record, String::new()))),
+        (false, _) => finished,
+    };
     let mut findings = Vec::new();
     for entry in record.owned() {
         let is_copy = matches!(entry.thing, Thing::Copy { .. });
@@ -335,58 +335,5 @@ async fn release(journal: &Journal, entry: &Entry, cloud: &dyn Cloud) -> Result<
             Ok(Verdict::Released)
         }
         Err(error) => Ok(Verdict::Failed(format!("{error:#}"))),
-    }
-}
-
-/// The image that a bake registered before it died.
-struct Finished {
-    /// Its entry's number.
-    entry: u32,
-    id: String,
-    /// Its snapshot, as the journal has it.
-    snapshot: Option<u32>,
-}
-
-impl Finished {
-    /// Of a bake whose image is given its name by the sweep.
-    fn foreseen(record: &Record, id: String) -> Self {
-        let standing = || record.entries.iter().rev().filter(|entry| entry.standing != Standing::Gone);
-        let image = standing().find(|entry| matches!(entry.thing, Thing::Image { .. }));
-        Self {
-            entry: image.map_or(u32::MAX, |entry| entry.number),
-            id,
-            snapshot: standing().find(|entry| is_snapshot(entry)).map(|entry| entry.number),
-        }
-    }
-
-    fn keeps(&self, entry: &Entry) -> bool {
-        entry.number == self.entry || Some(entry.number) == self.snapshot
-    }
-}
-
-/// The image that the bake registered before it died, if it did. One whose registration was announced alone
-/// counts when the cloud has it.
-async fn finished_image(record: &Record, cloud: &dyn Cloud) -> Result<Option<Finished>> {
-    for entry in record.entries.iter().filter(|entry| entry.standing != Standing::Gone) {
-        if let Some(id) = cloud.standing_image(&entry.thing).await? {
-            let snapshot = record.entries.iter().rev().find(|other| is_snapshot(other));
-            return Ok(Some(Finished {
-                entry: entry.number,
-                id,
-                snapshot: snapshot.map(|entry| entry.number),
-            }));
-        }
-    }
-    Ok(None)
-}
-
-fn is_snapshot(entry: &Entry) -> bool {
-    match &entry.thing {
-        Thing::Snapshot { .. } => entry.standing != Standing::Gone,
-        Thing::StoreFile { path } => {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            entry.standing != Standing::Gone && name.starts_with("snap-")
-        }
-        _ => false,
     }
 }

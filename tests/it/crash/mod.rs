@@ -14,4 +14,5 @@ mod running;
 mod site;
 mod table;
 mod together;
+mod unfinished;
 mod units;
