@@ -148,15 +148,23 @@ async fn settle(
         }
         false => journal.end(),
     };
-    let AfterImage { baked, incomplete, .. } = result?;
-    let left = ended.err().map(|error| {
-        let failure = Failure::new(
-            Kind::Leftover,
-            format!("the image {} is good, but not all was released", baked.image),
-        );
-        error.context(failure.hint("run `bakehouse gc`"))
-    });
+    let AfterImage { baked, incomplete, .. } = match result {
+        Ok(after) => after,
+        Err(error) => {
+            return Err(match (error.downcast_ref::<Until>(), ended) {
+                // No failure by itself, but no success either.
+                (Some(until), Err(left)) => not_released(left, &format!("the bake {until}")),
+                _ => error,
+            });
+        }
+    };
+    let left = ended.err().map(|left| not_released(left, &format!("the image {} is good", baked.image)));
     Ok((baked, incomplete.or(left)))
+}
+
+fn not_released(left: anyhow::Error, what: &str) -> anyhow::Error {
+    let failure = Failure::new(Kind::Leftover, format!("{what}, but not all was released"));
+    left.context(failure.hint("run `bakehouse gc`"))
 }
 
 /// Undoes what the journal still owns; where the bake has no image and its disk is to be kept, it says what there is.

@@ -38,7 +38,7 @@ pub enum Kind {
     Name = 12,
     /// The image is good, but publishing it is not complete.
     Publish = 13,
-    /// The image is good, but something that the bake made could not be released.
+    /// The image is good, or the bake ended early as asked, but something that it made could not be released.
     Leftover = 14,
 }
 

@@ -97,9 +97,15 @@ impl Kitchen<'_> {
         let result = self.steps_and_checks(&provisioning, &root, plan).await;
         // What provisioning put in place goes before the root is closed, whichever way it ended.
         let tidied = provisioning.finish().await;
-        let result = match result.and_then(|contents| tidied.map(|()| contents)) {
-            Ok(contents) => self.clean(&sandbox, plan, contents).await,
-            Err(error) => Err(error),
+        let result = match (result, tidied) {
+            (Ok(contents), Ok(())) => self.clean(&sandbox, plan, contents).await,
+            (Ok(_), Err(error)) => Err(error),
+            (Err(error), tidied) => {
+                if let Err(second) = tidied {
+                    self.reporter.warn(&format!("{second:#}"));
+                }
+                Err(error)
+            }
         };
         let result = match result {
             Ok(contents) => {

@@ -48,7 +48,7 @@ struct Cli {
 const EXIT_CODES: &str = "\
 Exit status: 0 done; 1 unexpected; 2 usage; 3 recipe; 4 this host lacks something; 5 base; 6 credentials or \
 permission; 7 cloud; 8 disk; 9 a step failed; 10 a check failed; 11 close, capture or registration; 12 image \
-name; 13 image good, publishing or a hook after it incomplete; 14 image good, something left to `gc`; 128+n stopped by signal n.";
+name; 13 image good, publishing or a hook after it incomplete; 14 image good (or ended by --until), something left to `gc`; 128+n stopped by signal n.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

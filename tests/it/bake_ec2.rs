@@ -341,3 +341,17 @@ fn a_failed_step_leaves_nothing_on_ec2() {
     assert_eq!(builder.left(), (0, 0, 0));
     bakery.assert_nothing_left();
 }
+
+#[test]
+fn a_bake_that_ends_early_and_cannot_let_its_volume_go_is_no_success() {
+    let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
+    let Builder { standin, bakery, .. } = &builder;
+    standin.fault(json!({"action": "DeleteVolume", "kind": "denied", "times": 0}));
+    let until = ["bake", "recipe.toml", "--until", "1"];
+    bakery.bakehouse(&until).refused(14, &["after step 1 of 1", "still there: ", "vol-", "bakehouse gc"]);
+    standin.clear_faults();
+    bakery.bakehouse(&["gc", "--yes"]).good();
+    assert_eq!(builder.left(), (0, 0, 0));
+    bakery.bakehouse(&until).good();
+    bakery.assert_nothing_left();
+}

@@ -180,6 +180,26 @@ fn a_store_on_xfs_shares_blocks_with_its_bases() {
     });
 }
 
+#[test]
+fn what_could_not_be_taken_out_of_the_root_is_told_beside_the_step_that_failed() {
+    if !can_bake() || !has(&["busybox"]) {
+        return;
+    }
+    let busybox = bakehouse::program::find("busybox".as_ref()).unwrap();
+    let bakery = Bakery::new();
+    let disk = shell_disk(64, "label: gpt\ntype=linux\n", (1, Filesystem::Ext), |root| {
+        fs::copy(busybox, root.join("bin/busybox")).unwrap();
+    });
+    bakery.base("small", disk.path());
+    // In the way of the guard against services, where the image's own would have been put aside.
+    bakery
+        .put("setup.sh", "#!/bin/sh\n/bin/busybox mkdir /usr/sbin/policy-rc.d.bakehouse || exit 4\nexit 3\n");
+    bakery
+        .bake(RECIPE, &[])
+        .refused(9, &["exit status 3", "warning: ", "taking the guard against services away"]);
+    bakery.assert_nothing_left();
+}
+
 /// The log takes what there is room for; so does what lies beside it.
 #[test]
 fn a_filesystem_that_the_log_has_filled_costs_the_manifest_and_not_the_image() {
