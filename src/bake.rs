@@ -110,9 +110,14 @@ async fn forward(
     Ok(kitchen.publish(image, journal).await)
 }
 
-/// Goes on with a bake that died after its snapshot began: waits, registers, publishes, releases the rest.
-pub async fn resume(kitchen: &Kitchen<'_>, id: &BakeId) -> Result<(Baked, Option<anyhow::Error>)> {
-    let (journal, begun, progress) = kitchen.take_up(id).await?;
+/// Goes on with a bake that died after its snapshot began: waits, registers, publishes where it is to, releases the rest.
+pub async fn resume(
+    kitchen: &Kitchen<'_>,
+    id: &BakeId,
+    publishes: bool,
+) -> Result<(Baked, Option<anyhow::Error>)> {
+    let (journal, mut begun, progress) = kitchen.take_up(id).await?;
+    begun.publishing.take_if(|_| !publishes);
     let hooks = begun.hooks.clone();
     let result = match kitchen.register(begun, &journal).await {
         Ok(image) => Ok(kitchen.publish(image, &journal).await),

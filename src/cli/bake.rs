@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result};
+use clap::parser::ValueSource;
 
 use super::base::BaseArgs;
 use super::order::Order;
@@ -12,6 +13,7 @@ use super::settings::Output;
 use super::{Context, block_on, clouds, print, private_mounts};
 use crate::bake::{Kitchen, OnError, Until};
 use crate::cloud::Cloud;
+use crate::error::{Failure, Kind};
 use crate::plan::{BakeId, Plan};
 use crate::report::failure;
 use crate::report::result::Baked;
@@ -58,11 +60,11 @@ pub struct Args {
     /// Run the packages' fsync calls for real, as their steps ask (they are suppressed: one true sync ends the bake)
     #[arg(long)]
     pub keep_sync: bool,
-    /// Leave out the recipe's [publish]; `bakehouse publish` does it later
+    /// Leave out the recipe's [publish]; `bakehouse publish` does it later. Also with --resume
     #[arg(long)]
     pub no_publish: bool,
     /// Go on with a bake that died after its snapshot began: wait, register, publish, release the rest
-    #[arg(long, value_name = "BAKE-ID", conflicts_with_all = ["what", "base", "dry_run", "pause_after", "until"])]
+    #[arg(long, value_name = "BAKE-ID")]
     pub resume: Option<String>,
     /// Who bakes, for the tag `creator` [default: the user]
     #[arg(long, value_name = "NAME")]
@@ -82,13 +84,14 @@ pub struct Args {
 /// Runs it.
 pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     if let Some(id) = &args.resume {
+        refuse_beside_resume(&super::definition(), std::env::args_os())?;
         let id = BakeId::parse(id)?;
         return block_on(context, async {
             let cloud = clouds::connect(context).await?;
             let kitchen = kitchen(context, args, cloud.as_ref());
             context.reporter.log_to(&log_path(context, &id))?;
             super::signals::leave_when_hurried(context, Some(&id));
-            match crate::bake::resume(&kitchen, &id).await {
+            match crate::bake::resume(&kitchen, &id, !args.no_publish).await {
                 Ok(baked) => tell(context, baked),
                 Err(error) => tell_no_image(context, &id, error),
             }
@@ -118,6 +121,37 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
             Err(error) => tell_no_image(context, &plan.bake, error),
         }
     })
+}
+
+/// The flags that say how a bake is gone on with. All others said what it is when it began, and would change nothing.
+const BESIDE_RESUME: [&str; 3] = ["resume", "on_error", "no_publish"];
+
+/// # Errors
+/// [`Kind::Usage`] for anything else of `bake` on a command line with `--resume`.
+fn refuse_beside_resume(
+    command: &clap::Command,
+    line: impl IntoIterator<Item = std::ffi::OsString>,
+) -> Result<()> {
+    let Some(known) = command.find_subcommand("bake") else { return Ok(()) };
+    let matches = command.clone().try_get_matches_from(line).context("reading the command line again")?;
+    let Some(given) = matches.subcommand_matches("bake") else { return Ok(()) };
+    let others = known.get_arguments().filter(|argument| {
+        let id = argument.get_id().as_str();
+        !BESIDE_RESUME.contains(&id) && given.value_source(id) == Some(ValueSource::CommandLine)
+    });
+    let others: Vec<_> = others
+        .map(|argument| match argument.get_long() {
+            Some(long) => format!("--{long}"),
+            None => "a recipe or packages".to_owned(),
+        })
+        .collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let message = format!("beside --resume there can be no {}", others.join(", "));
+    Err(Failure::new(Kind::Usage, message)
+        .hint("leave it out: the bake goes on as it was begun; --no-publish and --on-error can be given anew")
+        .into())
 }
 
 pub(super) fn kitchen<'a>(context: &'a Context, args: &Args, cloud: &'a dyn Cloud) -> Kitchen<'a> {
@@ -191,4 +225,38 @@ fn tell(context: &Context, (baked, left): (Baked, Option<anyhow::Error>)) -> Res
         Output::Json => print(&super::document(&baked, left.as_ref())?)?,
     }
     Ok(left.map_or(ExitCode::SUCCESS, |error| super::tell_failure(&error, context.format)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::kind_of;
+
+    fn refused(more: &[&str]) -> Result<()> {
+        let line =
+            [&["bakehouse", "-v", "bake", "--resume", "bake-1", "--on-error", "keep", "--no-publish"], more];
+        refuse_beside_resume(&super::super::definition(), line.concat().into_iter().map(Into::into))
+    }
+
+    #[test]
+    fn every_other_flag_of_a_bake_is_refused_beside_resume() {
+        refused(&[]).unwrap();
+        refused(&["--output", "json", "--deadline", "visible=1s"]).unwrap();
+        let definition = super::super::definition();
+        let bake = definition.find_subcommand("bake").unwrap();
+        let mut count = 0;
+        for argument in bake.get_arguments().filter(|each| !BESIDE_RESUME.contains(&each.get_id().as_str())) {
+            let flag = argument.get_long().map(|long| format!("--{long}"));
+            let values = argument.get_possible_values();
+            let value = values.first().map_or("200", |value| value.get_name());
+            let takes = argument.get_action().takes_values();
+            let words: Vec<_> = flag.as_deref().into_iter().chain(takes.then_some(value)).collect();
+            let error = refused(&words).unwrap_err();
+            assert_eq!(kind_of(&error), Kind::Usage, "{words:?}");
+            let named = flag.as_deref().unwrap_or("a recipe or packages");
+            assert!(error.to_string().ends_with(&format!("no {named}")), "{words:?}: {error}");
+            count += 1;
+        }
+        assert!(count > 30, "{count}");
+    }
 }

@@ -121,3 +121,25 @@ fn an_image_is_good_from_the_first_line_that_says_so() {
     }
     assert_eq!(ran(&out, "after-image"), 2);
 }
+
+#[test]
+fn a_bake_that_is_gone_on_with_publishes_nothing_where_it_is_not_to() {
+    if !has(NEEDED) {
+        return;
+    }
+    let (site, out) = with_hooks(On::Ec2, HOOK);
+    let ended = stopped_while_it_publishes(&site, "stopped");
+    let id = is_to_be_gone_on_with(&site, &ended, 143);
+    let refused = site.start(&[], &["bake", "--resume", &id, "--var", "a=b", "--force"]).wait();
+    assert_eq!(refused.status.code(), Some(2), "{}", refused.told());
+    assert!(refused.err.contains("--var") && refused.err.contains("--force"), "{}", refused.told());
+    assert_eq!(bake_of(&site), id);
+    site.ec2().clear_requests();
+    let ended = site.start(&[], &["bake", "--resume", &id, "--no-publish"]).wait();
+    assert!(ended.status.success(), "{}", ended.told());
+    assert_eq!(ran(&out, "after-image"), 1);
+    let elsewhere = |request: &serde_json::Value| request["region"] == ELSEWHERE;
+    assert!(!site.ec2().requests().iter().any(elsewhere), "{}", ended.told());
+    assert_eq!(site.stands("stopped"), Ok(Stands::Image));
+    is_over(&site, &out, &id);
+}
