@@ -12,10 +12,8 @@ impl Api {
         device: &str,
     ) -> Result<(), Trouble> {
         let call = self.ec2.attach_volume().volume_id(volume).instance_id(instance).device(device);
-        match call.send().await.map_err(|error| explain("ec2:AttachVolume", &self.region, error)) {
-            Err(trouble) if trouble.is(&["InvalidVolume.NotFound"]) => Err(trouble.early()),
-            other => other.map(drop),
-        }
+        let sent = call.send().await.map_err(|error| explain("ec2:AttachVolume", &self.region, error));
+        sent.map(drop).map_err(Trouble::unseen)
     }
 }
 

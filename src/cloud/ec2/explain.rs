@@ -20,7 +20,9 @@ pub(super) enum Class {
     Throttled,
     /// It may have had its effect: look for it, or try again where that is idempotent.
     Lost,
-    /// Refused, without effect, over something that EC2 does not know yet or still knows: try a few times.
+    /// Refused, without effect, over something that was just made and that EC2 does not know yet: try until it must.
+    Unseen,
+    /// Refused, without effect, over something that EC2 still knows although it is gone: try a few times.
     Early,
     /// A final answer.
     Final,
@@ -197,6 +199,20 @@ impl Trouble {
     /// Whether AWS's code is one of these.
     pub(super) fn is(&self, codes: &[&str]) -> bool {
         self.code.as_deref().is_some_and(|code| codes.contains(&code))
+    }
+
+    /// The same, where what it says not to be there was just made: [`Class::Unseen`].
+    pub(super) fn unseen(mut self) -> Self {
+        let codes = [
+            "InvalidVolume.NotFound",
+            "InvalidSnapshot.NotFound",
+            "InvalidAMIID.NotFound",
+            "InvalidAMIID.Unavailable",
+        ];
+        if self.is(&codes) {
+            self.class = Class::Unseen;
+        }
+        self
     }
 
     /// The same, to be tried a few times more: [`Class::Early`].

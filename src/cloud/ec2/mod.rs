@@ -135,7 +135,8 @@ impl Ec2 {
     }
 
     fn effort<'a>(&'a self, stop: Option<&'a Stop>) -> Effort<'a> {
-        Effort { limit: self.settings.call, tries: self.settings.tries, stop, decoder: Some(&self.decoder) }
+        let Settings { call: limit, tries, visible, .. } = self.settings;
+        Effort { limit, tries, visible, stop, decoder: Some(&self.decoder) }
     }
 
     fn patience(&self, limit: Duration) -> Patience {

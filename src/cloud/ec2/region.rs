@@ -138,7 +138,7 @@ impl There<'_> {
             Ok(found.and_then(|image| image.image_id))
         };
         let lookup = || search(self.effort(), self.ec2.settings.lookup, look);
-        let call = || self.api.copy_image(self.image, spec, &tags, &token);
+        let call = || fresh(self.api.copy_image(self.image, spec, &tags, &token));
         let mut made = insist_looking(self.effort(), call, lookup).await;
         if let Err(trouble) = &made
             && trouble.is(&["InvalidAMIName.Duplicate"])
@@ -208,7 +208,7 @@ impl There<'_> {
         let mappings = found.block_device_mappings().iter();
         let snapshots: Vec<_> = mappings.filter_map(|mapping| mapping.ebs()?.snapshot_id()).collect();
         if wanted.share.is_any() {
-            present.launch = insist(self.effort(), || self.api.launch_permissions(image))
+            present.launch = insist(self.effort(), || fresh(self.api.launch_permissions(image)))
                 .await
                 .map_err(Trouble::into_error)
                 .with_context(|| format!("asking who may launch {image}"))?;
@@ -216,7 +216,7 @@ impl There<'_> {
         for snapshot in snapshots {
             let shared = match wanted.shares_snapshots() {
                 false => Default::default(),
-                true => insist(self.effort(), || self.api.volume_permissions(snapshot))
+                true => insist(self.effort(), || fresh(self.api.volume_permissions(snapshot)))
                     .await
                     .map_err(Trouble::into_error)
                     .with_context(|| format!("asking who may use {snapshot}"))?,
@@ -237,18 +237,18 @@ impl There<'_> {
         let effort = self.effort();
         let region = &self.api.region;
         let made = match change {
-            Change::Deprecate(at) => insist(effort, || self.api.deprecate_image(image, *at)).await,
+            Change::Deprecate(at) => insist(effort, || fresh(self.api.deprecate_image(image, *at))).await,
             Change::Protect(protection) => {
-                insist(effort, || self.api.protect_image(image, *protection)).await
+                insist(effort, || fresh(self.api.protect_image(image, *protection))).await
             }
             Change::ShareImage(with) => {
-                let shared = insist(effort, || self.api.share_image(image, with)).await;
+                let shared = insist(effort, || fresh(self.api.share_image(image, with))).await;
                 return shared
                     .map_err(|trouble| not_shared(trouble, with, region))
                     .with_context(|| format!("sharing {image}"));
             }
             Change::ShareSnapshot(snapshot, with) => {
-                let shared = insist(effort, || self.api.share_snapshot(snapshot, with)).await;
+                let shared = insist(effort, || fresh(self.api.share_snapshot(snapshot, with))).await;
                 return shared
                     .map_err(|trouble| not_shared(trouble, with, region))
                     .with_context(|| format!("sharing {snapshot}"));
@@ -272,6 +272,11 @@ impl There<'_> {
 /// Whether EC2 has given an image up.
 pub(super) fn is_failed(image: &Image) -> bool {
     image.state().is_some_and(|state| ["failed", "error", "invalid"].contains(&state.as_str()))
+}
+
+/// A call about an image that is there, and may be new: not every call knows of it and of its snapshots at once.
+async fn fresh<T>(call: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    call.await.map_err(Trouble::unseen)
 }
 
 /// How a copy stands that was begun.

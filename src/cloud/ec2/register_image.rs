@@ -16,8 +16,7 @@ impl Api {
         let sent = self.registration(snapshot, spec).send().await;
         match sent.map_err(|error| explain("ec2:RegisterImage", &self.region, error)) {
             Ok(answer) => id_in("ec2:RegisterImage", &self.region, answer.image_id()),
-            Err(trouble) if trouble.is(&["InvalidSnapshot.NotFound"]) => Err(trouble.early()),
-            Err(trouble) => Err(trouble),
+            Err(trouble) => Err(trouble.unseen()),
         }
     }
 
@@ -27,8 +26,7 @@ impl Api {
         match sent.map_err(|error| explain("ec2:RegisterImage", &self.region, error)) {
             // EC2's way to say that it would have done it.
             Err(trouble) if trouble.is(&["DryRunOperation"]) => Ok(()),
-            Err(trouble) if trouble.is(&["InvalidSnapshot.NotFound"]) => Err(trouble.early()),
-            other => other.map(drop),
+            other => other.map(drop).map_err(Trouble::unseen),
         }
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Effort<'a> {
     pub limit: Duration,
     /// How many times a call is made whose reply was lost or whose endpoint does not answer.
     pub tries: u32,
+    /// For how long what was just made may be unknown to the call that needs it.
+    pub visible: Duration,
     /// Heard between tries, never during one: a call in flight is waited for, so that its result is known.
     pub stop: Option<&'a Stop>,
     /// Explains a refusal, once it is final.
@@ -92,8 +94,9 @@ where
         trouble.unsure = unsure;
         match trouble.class {
             Class::Throttled => {}
+            Class::Unseen if begun.elapsed() < effort.visible => {}
             Class::Lost | Class::Early if failed + 1 < effort.tries => failed += 1,
-            Class::Lost | Class::Early | Class::Final | Class::Stopped(_) => {
+            Class::Lost | Class::Early | Class::Unseen | Class::Final | Class::Stopped(_) => {
                 if trouble.class == Class::Lost {
                     if let Some(found) = look().await? {
                         return Ok(found);
@@ -138,7 +141,13 @@ mod tests {
 
     use super::*;
 
-    const EFFORT: Effort<'_> = Effort { limit: Duration::from_secs(60), tries: 6, stop: None, decoder: None };
+    const EFFORT: Effort<'_> = Effort {
+        limit: Duration::from_secs(60),
+        tries: 6,
+        visible: Duration::from_secs(60),
+        stop: None,
+        decoder: None,
+    };
 
     fn trouble(class: Class) -> Trouble {
         Trouble {
@@ -195,6 +204,19 @@ mod tests {
         let (made, calls, _) = make(EFFORT, &[Class::Early; 20], None).await;
         assert_eq!(calls, EFFORT.tries);
         assert!(!made.unwrap_err().unsure, "it had no effect");
+    }
+
+    #[tokio::test]
+    async fn what_was_just_made_is_awaited_for_as_long_as_it_may_be_unknown() {
+        let effort = Effort { limit: Duration::from_secs(3600), ..EFFORT };
+        let answers = [Class::Unseen; 9];
+        let (made, calls, looks) = make(effort, &answers, None).await;
+        assert_eq!((made.unwrap(), calls, looks), ("made", 10, 0), "more often than a lost call is tried");
+        let effort = Effort { visible: Duration::ZERO, ..effort };
+        let (made, calls, _) = make(effort, &answers, None).await;
+        let trouble = made.unwrap_err();
+        assert_eq!((trouble.class, calls), (Class::Unseen, 1));
+        assert!(!trouble.unsure, "it had no effect");
     }
 
     #[tokio::test]

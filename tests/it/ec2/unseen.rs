@@ -1,8 +1,11 @@
 //! What was made is not known to every call yet, for longer than what was never confirmed is looked for.
 
 use super::*;
+use bakehouse::cloud::publish::How;
 use bakehouse::error::{Kind, exit_status, kind_of};
 use bakehouse::journal::Thing;
+use bakehouse::plan::Publishing;
+use bakehouse::recipe::{CopySpec, Protection, Share, Targets};
 
 /// A new id is unknown to every call until the stand-in is told otherwise.
 fn hidden(action: &str) -> Value {
@@ -156,4 +159,51 @@ async fn a_name_that_another_image_has_is_told_without_a_wait() {
     assert_eq!(kind_of(&error), Kind::Name, "{error:#}");
     assert_eq!(standing(&journal, Standing::Intended), []);
     bench.unwind(&journal).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_does_not_know_what_was_just_made_is_made_until_it_must() {
+    let Some(bench) = Bench::start().await else { return };
+    let usual = settings(&bench.standin, bench.folder.path());
+    // A call whose answer is lost is not made again here.
+    let cloud = Ec2::connect(Settings { tries: 1, visible: Duration::from_secs(60), ..usual }).await.unwrap();
+    let unknown = [
+        ("AttachVolume", "InvalidVolume.NotFound"),
+        ("RegisterImage", "InvalidSnapshot.NotFound"),
+        ("CopyImage", "InvalidAMIID.NotFound"),
+        ("DescribeImageAttribute", "InvalidAMIID.Unavailable"),
+        ("ModifyImageAttribute", "InvalidAMIID.NotFound"),
+        ("DescribeSnapshotAttribute", "InvalidSnapshot.NotFound"),
+        ("ModifySnapshotAttribute", "InvalidSnapshot.NotFound"),
+        ("EnableImageDeprecation", "InvalidAMIID.Unavailable"),
+        ("EnableImageDeregistrationProtection", "InvalidAMIID.NotFound"),
+    ];
+    let faults = unknown.map(|(action, code)| json!({"action": action, "kind": "error", "code": code}));
+    let (journal, base) = (bench.journal("bake-1"), bench.base().await);
+    bench.standin.fault(json!(faults));
+    let disk = cloud.make_disk(&disk_plan("bake-1"), &base, &journal, &bench.stop).await.unwrap();
+    let proof = closed(&disk, bench.folder.path()).await;
+    let snapshot =
+        cloud.capture(&disk, proof, &snapshot_spec("bake-1"), &journal, &bench.stop).await.unwrap();
+    cloud.release_disk(&disk, &journal).await.unwrap();
+    cloud.snapshot_complete(&snapshot, &bench.stop, &|_: &str| {}).await.unwrap();
+    let spec = shaped(&image_spec("bake-1", "web-1"), &base);
+    let image = cloud.register(&snapshot, &spec, &base, &journal, &bench.stop).await.unwrap();
+
+    let targets = Targets {
+        copies: vec![CopySpec { region: "us-east-1".into(), ..CopySpec::default() }],
+        share: Share { accounts: vec!["210987654321".into()], snapshots: true, ..Share::default() },
+        deprecate_after: Some(86_400),
+        protection: Some(Protection::WithoutCooldown),
+        collision: Collision::Fail,
+    };
+    let publishing = Publishing { targets, parameters: vec![], again: String::new() };
+    let source = cloud.publishable(&image).await.unwrap().unwrap();
+    let how = How { act: true, journal: Some(&journal), stop: &bench.stop, heard: &|_: &str| {} };
+    let published = cloud.publish(&source, &publishing, &how).await;
+    assert!(published.is_complete(), "{published:#?}");
+    let counts = bench.standin.counts();
+    for (action, _) in unknown {
+        assert!(counts[action] >= 2, "{action}: {counts:?}");
+    }
 }
