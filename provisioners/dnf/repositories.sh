@@ -44,21 +44,12 @@ remove_passing() {
 
 repository() {
     name=$(value "$1/name") keep=$(value "$1/keep") signed=
-    case $name in
-    '' | [.-]* | *[!A-Za-z0-9_.:-]*) fail "the repository's name $name cannot be an id: letters, digits, . _ : -" ;;
-    esac
-    # Here, for what fails where the file is written, on a pipe's left side, ends nothing.
-    if ! { [ -e "$1/baseurl" ] || [ -e "$1/metalink" ] || [ -e "$1/mirrorlist" ]; }; then
-        fail "repository $name says no place: give baseurl, metalink or mirrorlist"
-    fi
     if [ -e "$1/key" ]; then key=$(value "$1/key"); else key=$1/key_text; fi
     if [ -e "$key" ]; then
         signed=/etc/pki/rpm-gpg/RPM-GPG-KEY-$name
         put "$signed" "$keep" <"$key"
         # Now, and known before the keys of passing repositories: nothing asks about it later.
         if [ "$keep" != false ]; then rpm --import "$signed"; fi
-    elif [ "$(value "$1/gpgcheck")" = true ]; then
-        fail "repository $name has no key: give key (a file or a URL) or key_text, or say gpgcheck = false"
     fi
     case $manager in
     zypper)

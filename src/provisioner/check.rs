@@ -10,9 +10,11 @@ use crate::recipe::reader::{Complaints, Table, listed, shown, wrong_type};
 use crate::recipe::{Complaint, RawValue, Spanned};
 
 mod plain;
+mod relations;
 
 use plain::plain;
 pub(super) use plain::plain_value;
+pub(super) use relations::missing;
 
 /// Values being checked: what they need of the builder is asked, what they stage is kept.
 pub(super) struct Values<'b> {
@@ -53,7 +55,7 @@ impl Values<'_> {
                 }
                 Some(Value::List(packages))
             }
-            ParamType::Tables(schema) => {
+            ParamType::Tables { items: schema, at_least_one } => {
                 let RawValue::Array(items) = &raw.value else {
                     let help = "write it in brackets: [{ … }]";
                     complaints
@@ -63,11 +65,15 @@ impl Values<'_> {
                 let mut tables = Vec::new();
                 for (index, item) in items.iter().enumerate() {
                     let place = place.join(index.to_string());
-                    let Some(table) = Table::of(format!("an item of {what}"), item, complaints) else {
+                    let Some(mut table) = Table::of(format!("an item of {what}"), item, complaints) else {
                         continue;
                     };
+                    missing(at_least_one, &mut table, complaints, |group| {
+                        Complaint::new(format!("an item of {what} needs {group}"), item.span.clone())
+                    });
                     tables.push(Value::Map(self.params(schema, table, &place, complaints)));
                 }
+                relations::repeated(what, schema, items, complaints);
                 Some(Value::List(tables))
             }
             kind => plain(what, kind, raw, complaints),
@@ -84,7 +90,7 @@ impl Values<'_> {
     ) -> BTreeMap<String, Value> {
         let mut params = BTreeMap::new();
         for (name, param) in schema {
-            let Some((key, raw)) = table.entry(name) else {
+            let Some(raw) = table.get(name) else {
                 if param.required {
                     let message = format!("{} needs `{name}`", table.what);
                     let mut complaint = Complaint::new(message, table.span.clone());
@@ -94,21 +100,13 @@ impl Values<'_> {
                 params.extend(param.default.clone().map(|value| (name.clone(), value)));
                 continue;
             };
-            for other in &param.conflicts {
-                // Told at the one of the two that stands behind, so once, whichever of them says so.
-                if let Some((first, _)) = table.entry(other) {
-                    let (early, late) =
-                        if first.span.start < key.span.start { (first, key) } else { (key, first) };
-                    let message = format!("`{}` can't stand beside `{}`", late.value, early.value);
-                    complaints.push(Complaint::new(message, late.span.clone()).help("leave one of them"));
-                }
-            }
             if let Some(value) =
                 self.value(&format!("`{name}`"), &param.kind, raw, &place.join(name), complaints)
             {
                 params.insert(name.clone(), value);
             }
         }
+        relations::beside(schema, &mut table, complaints);
         table.finish(complaints);
         if params.get(TEMPLATE) == Some(&Value::Bool(true)) {
             for staged in self.staged.iter_mut().filter(|staged| staged.to.starts_with(place)) {

@@ -8,7 +8,8 @@ use sha2::{Digest as _, Sha256};
 use super::ScriptFile;
 use super::around::{caches, hints, programs, temporary};
 use super::definition::{Choice, Definition, Param, ParamType, PathKind, Runs};
-use super::schema::{one_of, params, unknown_parameter};
+use super::form::Given;
+use super::schema::{groups, one_of, params, unknown_parameter};
 use crate::recipe::reader::{Complaints, Table, environment, listed, shown};
 use crate::recipe::{Complaint, Source, Spanned};
 
@@ -55,7 +56,8 @@ fn definition(
     let host = place.is_some_and(|place| place.value == "host");
     let programs = programs(host, &mut top, complaints);
     let params = params(&mut top, complaints);
-    let at_least_one = groups(&mut top, &params, complaints);
+    let names: Vec<&str> = params.keys().map(String::as_str).collect();
+    let at_least_one = groups(&mut top, &names, complaints);
     let choices = choices(&mut top, complaints);
     if !choices.is_empty() {
         for key in [
@@ -163,32 +165,6 @@ pub(super) fn is_word(name: &str, separator: char) -> bool {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == separator)
 }
 
-fn groups(
-    top: &mut Table,
-    params: &BTreeMap<String, Param>,
-    complaints: &mut Complaints,
-) -> Vec<Vec<String>> {
-    let Some(value) = top.get("at_least_one") else { return Vec::new() };
-    let names: Vec<&str> = params.keys().map(String::as_str).collect();
-    let crate::recipe::RawValue::Array(items) = &value.value else {
-        complaints.push(
-            Complaint::new("`at_least_one` must be a list of lists", value.span.clone())
-                .help("write [[\"one\", \"other\"]]"),
-        );
-        return Vec::new();
-    };
-    let mut groups = Vec::new();
-    for item in items {
-        let group = crate::recipe::reader::strings("a group of `at_least_one`", item, complaints);
-        let group = group.unwrap_or_default();
-        for name in group.iter().filter(|name| !params.contains_key(&name.value)) {
-            complaints.push(unknown_parameter(name, &names));
-        }
-        groups.push(group.into_iter().map(|name| name.value).collect());
-    }
-    groups
-}
-
 fn choices(top: &mut Table, complaints: &mut Complaints) -> Vec<Choice> {
     let mut choices = Vec::new();
     for mut table in top.tables("choose", complaints) {
@@ -247,7 +223,8 @@ fn runs(
     for (index, one) in names.iter().flatten().enumerate() {
         for other in names.iter().flatten().skip(index + 1) {
             let says = |one: &str, other: &str| {
-                params.get(one).is_some_and(|param| param.conflicts.iter().any(|name| name == other))
+                let other = Given { name: other.to_owned(), glob: None };
+                params.get(one).is_some_and(|param| param.conflicts.contains(&other))
             };
             if !says(&one.value, &other.value) && !says(&other.value, &one.value) {
                 complaints.push(
@@ -262,7 +239,7 @@ fn runs(
     }
     if let Some(name) = &arguments {
         match params.get(&name.value).map(|param| &param.kind) {
-            Some(ParamType::List) => {}
+            Some(ParamType::List { .. }) => {}
             Some(_) => {
                 complaints.push(Complaint::new("`arguments` names a `list` parameter", name.span.clone()))
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{CacheUse, Hint, ScriptFile, Value};
+use super::{CacheUse, Given, Hint, Pattern, ScriptFile, Value};
 
 /// A provisioner.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +25,7 @@ pub struct Definition {
     /// Seconds, where a step doesn't say.
     pub timeout: Option<u64>,
     /// Of each group at least one parameter must be given.
-    pub at_least_one: Vec<Vec<String>>,
+    pub at_least_one: Vec<Vec<Given>>,
     /// The parameters.
     pub params: BTreeMap<String, Param>,
     /// What runs.
@@ -85,7 +85,11 @@ pub struct Param {
     /// Its value where it isn't given.
     pub default: Option<Value>,
     /// Parameters that can't be given beside it.
-    pub conflicts: Vec<String>,
+    pub conflicts: Vec<Given>,
+    /// Lists that can't have an item of this one too.
+    pub disjoint: Vec<String>,
+    /// No two tables of a list have the same value.
+    pub unique: bool,
 }
 
 /// A parameter's type.
@@ -101,7 +105,10 @@ pub enum ParamType {
         max: Option<i64>,
     },
     /// `string`.
-    String,
+    String {
+        /// What it matches.
+        pattern: Option<Pattern>,
+    },
     /// `enum`: one of these.
     Enum(Vec<String>),
     /// `duration`; the value is in seconds.
@@ -118,9 +125,17 @@ pub enum ParamType {
         executable: bool,
     },
     /// `list` of strings.
-    List,
+    List {
+        /// What each item matches.
+        pattern: Option<Pattern>,
+        /// At least so many items.
+        min: Option<i64>,
+    },
     /// `map` of strings.
-    Map,
+    Map {
+        /// What each key matches.
+        keys: Option<Pattern>,
+    },
     /// `argv`.
     Argv,
     /// `packages`, with the file formats taken (`deb`, `rpm`).
@@ -128,8 +143,13 @@ pub enum ParamType {
         /// The formats.
         formats: Vec<String>,
     },
-    /// `tables`: each table's keys.
-    Tables(BTreeMap<String, Param>),
+    /// `tables`.
+    Tables {
+        /// Each table's keys.
+        items: BTreeMap<String, Param>,
+        /// Of each group at least one key must be given.
+        at_least_one: Vec<Vec<Given>>,
+    },
 }
 
 impl ParamType {

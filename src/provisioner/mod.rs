@@ -9,6 +9,7 @@ mod around;
 mod check;
 mod define;
 mod definition;
+mod form;
 mod hook;
 mod library;
 mod object;
@@ -20,6 +21,7 @@ mod step;
 mod value;
 
 pub use definition::{Choice, Definition, Param, ParamType, PathKind, Runs, TemporaryFile};
+pub use form::{Given, Pattern};
 pub use hook::HookPlan;
 pub use library::{Library, NotFound};
 pub use object::Object;

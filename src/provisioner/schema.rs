@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::check::plain_value;
 use super::define::is_word;
 use super::definition::{Param, ParamType, PathKind};
-use crate::recipe::reader::{Complaints, Table, did_you_mean, listed, shown, unknown_key};
-use crate::recipe::{Complaint, STEP_KEYS, Spanned};
+use super::form::{Given, Pattern};
+use crate::recipe::reader::{Complaints, Table, did_you_mean, listed, shown, strings, unknown_key};
+use crate::recipe::{Complaint, RawValue, STEP_KEYS, Spanned};
 
 const TYPES: [&str; 13] = [
     "bool", "integer", "string", "enum", "duration", "mode", "inside", "path", "list", "map", "argv",
@@ -71,7 +72,21 @@ fn param(
         Some(word) => kind(word, &mut table, complaints),
         None => {
             // Keys that belong to some type are not unknown while the type is.
-            for key in ["values", "min", "max", "kind", "executable", "formats", "item"] {
+            for key in [
+                "values",
+                "min",
+                "max",
+                "kind",
+                "executable",
+                "formats",
+                "item",
+                "pattern",
+                "keys",
+                "form",
+                "at_least_one",
+                "disjoint",
+                "unique",
+            ] {
                 table.get(key);
             }
             None
@@ -79,12 +94,20 @@ fn param(
     };
     let doc = table.string("doc", complaints).map(|doc| doc.value);
     let required = table.bool("required", complaints).unwrap_or(false);
-    let conflicts = table.strings("conflicts", complaints).unwrap_or_default();
-    for other in &conflicts {
-        if other.value == name.value || !names.contains(&other.value.as_str()) {
-            complaints.push(unknown_parameter(other, names));
-        }
-    }
+    let others = |key: &str, table: &mut Table, complaints: &mut Complaints| -> Vec<Given> {
+        let others = table.strings(key, complaints).unwrap_or_default();
+        let named = others.into_iter().map(|other| given(&other, Some(&name.value), names, complaints));
+        named.collect()
+    };
+    let conflicts = others("conflicts", &mut table, complaints);
+    let disjoint = match kind {
+        Some(ParamType::List { .. }) => others("disjoint", &mut table, complaints),
+        _ => Vec::new(),
+    };
+    let unique = match kind {
+        Some(ParamType::String { .. }) if !outer => table.bool("unique", complaints).unwrap_or(false),
+        _ => false,
+    };
     let default = table.entry("default").and_then(|(key, value)| {
         if required {
             complaints
@@ -93,8 +116,36 @@ fn param(
         plain_value("`default`", kind.as_ref()?, value, complaints)
     });
     table.finish(complaints);
-    let conflicts = conflicts.into_iter().map(|other| other.value).collect();
-    Some(Param { kind: kind?, doc, required, default, conflicts })
+    let disjoint = disjoint.into_iter().map(|other| other.name).collect();
+    Some(Param { kind: kind?, doc, required, default, conflicts, disjoint, unique })
+}
+
+/// A parameter that is named, perhaps with a value; complains where there is none but `own`.
+fn given(text: &Spanned<String>, own: Option<&str>, names: &[&str], complaints: &mut Complaints) -> Given {
+    let given = Given::read(&text.value);
+    if own == Some(&given.name) || !names.contains(&given.name.as_str()) {
+        let name = Spanned { value: given.name.clone(), span: text.span.clone() };
+        complaints.push(unknown_parameter(&name, names));
+    }
+    given
+}
+
+/// `at_least_one`, of parameters of these names.
+pub(super) fn groups(top: &mut Table, names: &[&str], complaints: &mut Complaints) -> Vec<Vec<Given>> {
+    let Some(value) = top.get("at_least_one") else { return Vec::new() };
+    let RawValue::Array(items) = &value.value else {
+        complaints.push(
+            Complaint::new("`at_least_one` must be a list of lists", value.span.clone())
+                .help("write [[\"one\", \"other\"]]"),
+        );
+        return Vec::new();
+    };
+    let mut groups = Vec::new();
+    for item in items {
+        let group = strings("a group of `at_least_one`", item, complaints).unwrap_or_default();
+        groups.push(group.iter().map(|text| given(text, None, names, complaints)).collect());
+    }
+    groups
 }
 
 /// A complaint about a name that should be another parameter's.
@@ -118,7 +169,7 @@ fn kind(word: &Spanned<String>, table: &mut Table, complaints: &mut Complaints) 
             }
             ParamType::Integer { min, max: max.map(|max| max.value) }
         }
-        "string" => ParamType::String,
+        "string" => ParamType::String { pattern: Pattern::read("pattern", table, complaints) },
         "enum" => {
             let values = table.strings("values", complaints).unwrap_or_default();
             if values.is_empty() {
@@ -141,8 +192,11 @@ fn kind(word: &Spanned<String>, table: &mut Table, complaints: &mut Complaints) 
             };
             ParamType::Path { kind, executable: table.bool("executable", complaints).unwrap_or(false) }
         }
-        "list" => ParamType::List,
-        "map" => ParamType::Map,
+        "list" => ParamType::List {
+            pattern: Pattern::read("pattern", table, complaints),
+            min: table.integer("min", complaints).map(|min| min.value),
+        },
+        "map" => ParamType::Map { keys: Pattern::read("keys", table, complaints) },
         "argv" => ParamType::Argv,
         "packages" => {
             let formats = table.strings("formats", complaints);
@@ -170,7 +224,10 @@ fn kind(word: &Spanned<String>, table: &mut Table, complaints: &mut Complaints) 
                         .help("add [params.NAME.item.KEY] with a type"),
                 );
             }
-            ParamType::Tables(items.map(|items| schema(&items, false, complaints)).unwrap_or_default())
+            let items = items.map(|items| schema(&items, false, complaints)).unwrap_or_default();
+            let names: Vec<&str> = items.keys().map(String::as_str).collect();
+            let at_least_one = groups(table, &names, complaints);
+            ParamType::Tables { items, at_least_one }
         }
     })
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::check::Values;
+use super::check::{Values, missing};
+use super::form::Given;
 use super::library::{Library, NotFound};
 use super::{Alternative, Builder, Choice, Definition, HookPlan, Runs, StepPlan, Value, Work, hook};
 use crate::recipe::reader::{Complaints, Table, did_you_mean, listed, shown};
@@ -135,7 +136,9 @@ impl Settler<'_> {
 
     fn step(&mut self, step: &StepSpec, complaints: &mut Complaints) -> Option<StepPlan> {
         let definition = self.definition(&step.provisioner, complaints)?;
+        let before = complaints.count();
         let plan = self.with(step, &definition, complaints);
+        let told = complaints.count() > before;
         let Runs::Choose(choices) = &definition.runs else { return plan };
         let mut plan = plan?;
         plan.alternatives =
@@ -145,6 +148,10 @@ impl Settler<'_> {
             .iter()
             .filter_map(|choice| Some(format!("{}: {}", choice.provisioner, choice.refused.as_ref()?)))
             .collect();
+        // What is wrong with the step for itself is the reason of every candidate.
+        if told {
+            return None;
+        }
         if refused.len() == choices.len() {
             complaints.push(
                 Complaint::new("none of the provisioners to choose from takes this step", step.span.clone())
@@ -235,27 +242,16 @@ impl Settler<'_> {
             .collect();
         let mut table = Table::new(format!("a step of `{}`", definition.name), step.span.clone(), &entries);
         table.knows(&crate::recipe::STEP_KEYS);
-        let params = values.params(&definition.params, table, Path::new(""), complaints);
-        let mut groups: Vec<&[String]> = definition.at_least_one.iter().map(Vec::as_slice).collect();
+        let mut groups = definition.at_least_one.clone();
         if let Runs::Parameter { names, .. } = &definition.runs {
-            groups.push(names);
+            groups.push(names.iter().map(|name| Given { name: name.clone(), glob: None }).collect());
         }
         groups.dedup();
-        for group in groups {
-            if !group.iter().any(|name| step.params.contains_key(name)) {
-                let names: Vec<&str> = group.iter().map(String::as_str).collect();
-                complaints.missing(
-                    Complaint::new(
-                        format!("a step of `{}` has nothing to do", definition.name),
-                        step.span.clone(),
-                    )
-                    .help(match names.as_slice() {
-                        [one] => format!("add `{one}`"),
-                        several => format!("add one of {}", listed(several)),
-                    }),
-                );
-            }
-        }
+        missing(&groups, &mut table, complaints, |group| {
+            let message = format!("a step of `{}` has nothing to do", definition.name);
+            Complaint::new(message, step.span.clone()).help(format!("add {group}"))
+        });
+        let params = values.params(&definition.params, table, Path::new(""), complaints);
         let mut secrets = BTreeMap::new();
         for (name, source) in &step.secrets {
             let settled = match &source.value {
@@ -291,7 +287,9 @@ impl Settler<'_> {
         };
         // A step that could install packages, and was given none, has no main package to tell.
         let mut packages = definition.params.iter().filter(|(_, param)| param.kind.is_packages()).peekable();
-        let given = |name| matches!(params.get(name), Some(Value::List(items)) if !items.is_empty());
+        // As it is written, for what is wrong with a package is told, and that none is installed would be no news.
+        let none = |raw: &RawValue| matches!(raw, RawValue::Array(items) if items.is_empty());
+        let given = |name| step.params.get(name).is_some_and(|raw| !none(&raw.value));
         let installs = packages.peek().is_none() || packages.any(|(name, _)| given(name));
         let mut env = definition.env.clone();
         env.extend(step.env.clone());

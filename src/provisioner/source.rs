@@ -131,10 +131,24 @@ fn word(what: &str, text: Spanned<String>, complaints: &mut Complaints) -> Optio
             Complaint::new(format!("`{}` is no package's name", shown(value)), text.span)
                 .help("a name, perhaps with its version: nginx=1.22.*; each package is an item of its own")
         }
+        None if compares(value) => {
+            Complaint::new(format!("`{}` is no package's name", shown(value)), text.span)
+                .help("one version is asked for, perhaps with a glob: nginx=1.22.*")
+        }
         None => return Some(Named::Word(text)),
     };
     complaints.push(complaint);
     None
+}
+
+/// Whether a plain name has a comparison behind it, or `=` with nothing on one side: no package manager that is
+/// asked by us takes either. Of what is more than a name (apt's patterns, `perl(A::B)`) the managers are to judge.
+fn compares(value: &str) -> bool {
+    let Some(at) = value.find(['<', '>', '=']) else { return false };
+    let (name, rest) = value.split_at(at);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._+:-".contains(c);
+    name.chars().all(plain)
+        && (name.is_empty() || rest == "=" || rest.starts_with(['<', '>']) || rest.starts_with("=="))
 }
 
 /// `{ url = "…", sha256 = "…" }`.

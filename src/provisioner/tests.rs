@@ -5,6 +5,7 @@ use super::*;
 use crate::recipe::{Inputs, Look, Source, render};
 
 mod any;
+mod forms;
 
 const ALL: &str = include_str!("testdata/all/provisioner.toml");
 

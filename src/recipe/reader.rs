@@ -45,8 +45,7 @@ impl<'s> Complaints<'s> {
 
     /// Adds one.
     pub(crate) fn push(&mut self, complaint: Complaint) {
-        let span = &complaint.span;
-        if !self.muted.iter().any(|muted| muted.start <= span.start && span.end <= muted.end) {
+        if !self.is_muted(&complaint.span) {
             self.list.push(complaint);
         }
     }
@@ -54,6 +53,16 @@ impl<'s> Complaints<'s> {
     /// What is wrong at `span` is told, or can't be known: nothing more is to be said of it.
     pub(crate) fn mute(&mut self, span: Range<usize>) {
         self.muted.push(span);
+    }
+
+    /// Whether what stands at `span` is told, or can't be known.
+    pub(crate) fn is_muted(&self, span: &Range<usize>) -> bool {
+        self.muted.iter().any(|muted| muted.start <= span.start && span.end <= muted.end)
+    }
+
+    /// How many there are so far.
+    pub(crate) fn count(&self) -> usize {
+        self.list.len()
     }
 
     /// Adds those about the same text as it stands in an environment that was not chosen, as far as they

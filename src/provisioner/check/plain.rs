@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::Value;
 use super::super::definition::ParamType;
+use super::super::form::Pattern;
 use crate::recipe::reader::{
     Complaints, bool, did_you_mean, duration, inside_path, integer, listed, map, shown, string, strings,
 };
@@ -17,7 +18,7 @@ pub(in crate::provisioner) fn plain_value(
     complaints: &mut Complaints,
 ) -> Option<Value> {
     match kind {
-        ParamType::Path { .. } | ParamType::Packages { .. } | ParamType::Tables(_) | ParamType::Argv => {
+        ParamType::Path { .. } | ParamType::Packages { .. } | ParamType::Tables { .. } | ParamType::Argv => {
             complaints
                 .push(Complaint::new(format!("a parameter of this type has no {what}"), raw.span.clone()));
             None
@@ -45,7 +46,10 @@ pub(super) fn plain(
             complaints.push(Complaint::new(format!("{what} must be {limit}"), number.span));
             None
         }
-        ParamType::String => string(what, raw, complaints).map(|text| Value::String(text.value)),
+        ParamType::String { pattern } => {
+            let text = string(what, raw, complaints)?;
+            fits(what, pattern, &text, complaints).then_some(Value::String(text.value))
+        }
         // `upgrade = true` where the words are `true`, `false` and more.
         ParamType::Enum(values) if matches!(raw.value, RawValue::Boolean(value) if values.contains(&value.to_string())) =>
         {
@@ -84,19 +88,31 @@ pub(super) fn plain(
             let text = string(what, raw, complaints)?;
             inside_path(what, &text, complaints).then_some(Value::String(text.value))
         }
-        ParamType::List => {
+        ParamType::List { pattern, min } => {
             let items = strings(what, raw, complaints)?;
-            let items = items.into_iter().filter_map(|item| without_breaks(what, item, complaints));
+            let at_least = min.and_then(|min| usize::try_from(min).ok()).unwrap_or_default();
+            // Those that are none are told as such.
+            if matches!(&raw.value, RawValue::Array(written) if written.len() < at_least) {
+                let message = format!("{what} needs {at_least} item{}", if at_least == 1 { "" } else { "s" });
+                complaints.push(Complaint::new(message, raw.span.clone()));
+            }
+            let item_name = format!("an item of {what}");
+            let items = items.into_iter().filter_map(|item| {
+                let item = without_breaks(what, item, complaints)?;
+                fits(&item_name, pattern, &item, complaints).then_some(item)
+            });
             Some(Value::List(items.map(|item| Value::String(item.value)).collect()))
         }
-        ParamType::Map => {
+        ParamType::Map { keys } => {
             let entries = map(what, raw, complaints)?;
             let mut checked = BTreeMap::new();
             for (key, value) in entries {
                 if key.value.is_empty() || key.value.contains(['=', '\n', '\0']) {
                     let message = format!("a key of {what} is empty or holds `=`, a line break or NUL");
                     complaints.push(Complaint::new(message, key.span));
-                } else if let Some(value) = without_breaks(what, value, complaints) {
+                } else if fits(&format!("a key of {what}"), keys, &key, complaints)
+                    && let Some(value) = without_breaks(what, value, complaints)
+                {
                     checked.insert(key.value, Value::String(value.value));
                 }
             }
@@ -113,8 +129,13 @@ pub(super) fn plain(
             }
             Some(Value::List(words.into_iter().map(|word| Value::String(word.value)).collect()))
         }
-        ParamType::Path { .. } | ParamType::Packages { .. } | ParamType::Tables(_) => None,
+        ParamType::Path { .. } | ParamType::Packages { .. } | ParamType::Tables { .. } => None,
     }
+}
+
+/// Complains unless the text matches the pattern, where there is one.
+fn fits(what: &str, pattern: &Option<Pattern>, text: &Spanned<String>, complaints: &mut Complaints) -> bool {
+    pattern.as_ref().is_none_or(|pattern| pattern.fits(what, text, complaints))
 }
 
 /// The text, where it has no line break: parameters reach scripts a line an item.

@@ -50,6 +50,59 @@ fn recipes_are_refused_with_the_place_of_what_is_wrong() {
     assert!(!bakery.path("state").exists() && !bakery.path("store").exists());
 }
 
+/// Everything that the recipe's own text shows, in one go, each with its line underlined.
+#[test]
+fn what_no_package_manager_and_no_system_could_do_is_told_at_once() {
+    let bakery = Bakery::new();
+    let wrong = [
+        ("[[step]]\nuse = \"apt\"\nsnapshot = ", "\"2026-11-01\""),
+        ("refresh = ", "\"newer\""),
+        ("debconf = [", "\"x\"]"),
+        ("pins = [{ package = \"x\", priority = 1, pin = ", "\"relase n=x\" }]"),
+        (
+            "repositories = [{ suites = [\"./\"], signed_by = \"/k\", uris = [\"https://h/\"], name = ",
+            "\"a b\" }]",
+        ),
+        ("install = [", "\"nginx>=1\"]"),
+        ("[[step]]\nuse = \"dnf\"\nreleasever = ", "\"9 4\""),
+        ("repositories = [", "{ name = \"x\", gpgcheck = false }]"),
+        ("install = [", "\"nginx=\"]"),
+        ("[[step]]\nuse = \"system\"\nhostname = ", "\"a b\""),
+        ("timezone = ", "\"../x\""),
+        ("kernel_arguments = [", "\"$(reboot)\"]"),
+        ("users = [{ name = ", "\"-x\" }]"),
+        ("groups = [{ name = ", "\"a b\" }]"),
+        ("sysctl = { ", "\"a b\" = \"1\" }"),
+        ("enable = [\"x\"]\nmask = [", "\"x\"]"),
+    ];
+    let steps: String = wrong.iter().map(|(before, rest)| format!("{before}{rest}\n")).collect();
+    let text = format!("{HEAD}{steps}");
+    bakery.put("recipe.toml", &text);
+    for verb in ["validate", "bake"] {
+        let ran = bakery.bakehouse(&[verb, "recipe.toml"]).refused(3, &["16 things are wrong"]);
+        // Where each stands is in the failure's document too.
+        let ran_json = bakery.bakehouse(&[verb, "recipe.toml", "--output", "json"]);
+        let document: serde_json::Value = serde_json::from_str(&ran_json.out).unwrap();
+        let told = document["error"]["complaints"].as_array().unwrap_or_else(|| panic!("{document}")).clone();
+        assert_eq!(told.len(), wrong.len(), "{document}");
+        let mut at = HEAD.len();
+        for ((before, rest), told) in wrong.iter().zip(told) {
+            at += before.len();
+            let line = text[..at].lines().count() as u64;
+            let column = text[..at].lines().last().unwrap().chars().count() as u64 + 1;
+            assert_eq!(
+                (told["line"].as_u64(), told["column"].as_u64()),
+                (Some(line), Some(column)),
+                "{told}"
+            );
+            let written = text.lines().nth(line as usize - 1).unwrap();
+            assert!(ran.err.contains(written), "{written}\n{}", ran.told());
+            at += rest.len() + 1;
+        }
+    }
+    assert!(!bakery.path("state").exists() && !bakery.path("store").exists());
+}
+
 #[test]
 fn a_recipe_that_may_not_be_read_is_refused() {
     if crate::support::skipped(crate::support::not_root()) || !crate::support::host::has(&["setpriv"]) {
@@ -95,6 +148,57 @@ fn command_lines_are_refused() {
         let ran = bakery.bakehouse(arguments);
         assert_eq!(ran.status, Some(2), "{}", ran.told());
         assert!(ran.out.is_empty() && ran.err.contains("--help"), "{}", ran.told());
+    }
+}
+
+/// As the same keys of a recipe, and before a cloud is asked for anything: here there is no base to be found.
+#[test]
+fn flags_are_checked_as_the_keys_of_a_recipe_are() {
+    let bakery = Bakery::new();
+    bakery.put("recipe.toml", HEAD);
+    let cases: [(&[&str], &[&str]); 11] = [
+        (&["--volume-type", "gp4"], &["--volume-type gp4: unknown volume type `gp4`", "gp3"]),
+        (&["--volume-type", "st1"], &["--volume-type st1", "boots from no st1"]),
+        (&["--iops", "5"], &["--iops 5: `iops` of gp3 is 3000 to 80000"]),
+        (
+            &["--volume-type", "gp2", "--iops", "4000"],
+            &["--volume-type gp2 --iops 4000: gp2 takes no `iops`"],
+        ),
+        (&["--throughput", "2000"], &["--throughput 2000: ", "a quarter of `iops`", "iops = 8000"]),
+        (&["--volume-type", "io2"], &["--volume-type io2: a volume of type io2 needs `iops`"]),
+        (&["--name", "x{versio}"], &["--name x{versio}: unknown placeholder", "did you mean {version}?"]),
+        (&["--description", "{foo"], &["--description {foo: a `{` that is not closed", "{{ for a brace"]),
+        (&["--tag", "a={foo"], &["--tag a={foo: a `{` that is not closed", "{{ for a brace"]),
+        (&["--image-tag", "a=b}"], &["--image-tag a=b}: a `}` that closes nothing", "}} for a brace"]),
+        (&["--name", "x{var:gone}"], &["--name x{var:gone}", "[vars]"]),
+    ];
+    for (flags, words) in cases {
+        for more in [&[][..], &["--dry-run"]] {
+            eprintln!("{flags:?} {more:?}");
+            let ran = bakery.bakehouse(&[&["bake", "recipe.toml"], flags, more].concat()).refused(2, words);
+            assert!(!ran.err.contains("resolve"), "{}", ran.told());
+        }
+    }
+    assert!(!bakery.path("state").exists() && !bakery.path("store").exists());
+}
+
+/// What cannot be named by a flag or a key there is not told to be.
+#[test]
+fn an_image_that_is_not_there_is_told_with_what_to_do() {
+    let bakery = Bakery::new();
+    for arguments in [&["local", "boot", "gone"][..], &["local", "export", "gone", "x.raw"]] {
+        let ran = bakery.bakehouse(arguments).refused(5, &["no image gone", "create-base", "local import"]);
+        assert!(!ran.err.contains("--base") && !ran.err.contains("image ="), "{}", ran.told());
+    }
+    for (file, why) in
+        [("gone.raw", "No such file"), ("folder", "it is a folder"), ("empty.raw", "it is empty")]
+    {
+        std::fs::create_dir_all(bakery.path("folder")).unwrap();
+        bakery.put("empty.raw", "");
+        let path = bakery.path(file);
+        let path = path.to_str().unwrap();
+        let words = [path, why, "name the file of a disk image"];
+        bakery.bakehouse(&["local", "import", path, "--name", "x"]).refused(5, &words);
     }
 }
 

@@ -143,7 +143,7 @@ fn a_program_that_the_builder_lacks_is_told_before_anything_is_made() {
     let kitchen = Kitchen::new(debian());
     on_the_builder(&kitchen, "[programs]\nfrobnicate = \"buy one\"\nsh = \"no\"", "exit 1\n");
     let settled = kitchen.settle(STEP);
-    let error = bakehouse::provision::has_programs(&settled.steps).unwrap_err();
+    let error = bakehouse::provision::has_programs(&settled.unwrap().steps).unwrap_err();
     assert_eq!(kind_of(&error), Kind::Host);
     assert_eq!(error.to_string(), "this builder has no frobnicate, which step \"outside\" needs");
     assert_eq!(super::hint_of(&error), "buy one");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use bakehouse::provision::{Provisioning, StepDone, Vault};
 use bakehouse::provisioner::{Builder, FileFacts, Library, Settled, check_recipe};
 use bakehouse::recipe::{Inputs, Source};
@@ -73,7 +73,8 @@ impl Kitchen {
         std::fs::read_to_string(self.around.path().join("log")).unwrap_or_default()
     }
 
-    fn settle(&self, steps: &str) -> Settled {
+    /// The steps settled against their definitions, or all that is wrong with them.
+    fn settle(&self, steps: &str) -> Result<Settled> {
         let text = format!("[image]\nname = \"test\"\n[base]\nimage = \"x\"\n{steps}");
         let facts = |path: &Path| match std::fs::metadata(path) {
             Ok(meta) if meta.is_dir() => FileFacts::Folder,
@@ -86,8 +87,11 @@ impl Kitchen {
         let library = Library::of(vec![folder.join("provisioners")]);
         match check_recipe(&Source { name: "test.toml".into(), text }, &library, builder, &Inputs::default())
         {
-            Ok((_, settled)) => settled,
-            Err(wrong) => panic!("{wrong:?}"),
+            Ok((_, settled)) => Ok(settled),
+            Err(wrong) => {
+                let told: Vec<_> = wrong.iter().flat_map(|text| &text.complaints).collect();
+                Err(anyhow!("the recipe is refused: {told:?}"))
+            }
         }
     }
 
@@ -97,7 +101,7 @@ impl Kitchen {
     }
 
     fn bake_with(&self, steps: &str, caches: &Path) -> Result<Vec<StepDone>> {
-        let settled = self.settle(steps);
+        let settled = self.settle(steps)?;
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let reporter = Reporter::new(Volume::Quiet);
         reporter.log_to(&self.around.path().join("log")).unwrap();

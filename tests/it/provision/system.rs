@@ -210,7 +210,7 @@ users = [
 
     for (what, why) in [
         ("groups = [{ name = \"adm\", gid = 5 }]", "the group adm has the number 4 already, not 5"),
-        ("groups = [{ name = \"a b\" }]", "a b is no name of a user or group"),
+        ("groups = [{ name = \"a b\" }]", "`name` can't be `a b`"),
         ("users = [{ name = \"x\", group = \"none\" }]", "the group none of the user x is not there"),
         (
             "users = [{ name = \"y\", shell = \"/bin/zsh\" }]",
@@ -277,13 +277,13 @@ fn locale_time_zone_host_name_and_sysctl_are_settled() {
 
     for (what, why) in [
         ("timezone = \"Europe/Nowhere\"", "the image has no time zone Europe/Nowhere"),
-        ("timezone = \"../../etc/passwd\"", "is no name of a time zone"),
+        ("timezone = \"../../etc/passwd\"", "`timezone` can't be `../../etc/passwd`"),
         ("locale = \"xx_XX.UTF-8\"", "the image has no locale xx_XX.UTF-8 and cannot make it"),
-        ("hostname = \"a b\"", "a b is no host name"),
-        ("sysctl = { \"a b\" = \"1\" }", "a b is no kernel parameter"),
+        ("hostname = \"a b\"", "`hostname` can't be `a b`"),
+        ("sysctl = { \"a b\" = \"1\" }", "a key of `sysctl` can't be `a b`"),
         ("kernel_arguments = [\"quiet\"]", "the image has no boot loader that is known"),
-        ("kernel_arguments = [\"$(reboot)\"]", "is no kernel argument"),
-        ("users = [{ name = \"-x\" }]", "-x is no name of a user or group"),
+        ("kernel_arguments = [\"$(reboot)\"]", "an item of `kernel_arguments` can't be `$(reboot)`"),
+        ("users = [{ name = \"-x\" }]", "`name` can't be `-x`"),
     ] {
         let error = kitchen.bake(&format!("[[step]]\nuse = \"system\"\n{what}\n")).unwrap_err();
         assert!(format!("{error:#}").contains(why), "{what}: {error:#}");
