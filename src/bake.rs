@@ -61,8 +61,6 @@ pub struct Kitchen<'a> {
     pub device_wait: Duration,
     /// What happens on failure.
     pub on_error: OnError,
-    /// A shell in the root before it is closed.
-    pub shell: bool,
     /// Whether the operator said in mid-bake that the disk is to stay.
     pub kept: AtomicBool,
 }

@@ -151,7 +151,7 @@ impl Kitchen<'_> {
                 }
             }
             if plan.stops.until == Some(number) {
-                if self.shell {
+                if plan.stops.shell {
                     self.shell_in(provisioning, "leave it to go on").await;
                 }
                 self.stop.check()?;
@@ -163,7 +163,7 @@ impl Kitchen<'_> {
             self.reporter.phase("check", &title);
             self.attended(provisioning, Job::Check(check), &title).await?;
         }
-        if self.shell {
+        if plan.stops.shell {
             self.shell_in(provisioning, "leave it to go on").await;
         }
         let after = inventory(sandbox, self.stop).await?;

@@ -104,7 +104,7 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     block_on(context, async {
         let cloud = clouds::connect(context).await?;
         let mut plan = context.stop.race(order.plan(context, args, cloud.as_ref())).await?;
-        plan.stop_at(&args.pause_after, args.until.as_deref())?;
+        plan.stop_at(&args.pause_after, args.until.as_deref(), args.shell)?;
         if args.dry_run {
             print(&describe(&plan, context.output)?)?;
             return Ok(ExitCode::SUCCESS);
@@ -164,7 +164,6 @@ pub(super) fn kitchen<'a>(context: &'a Context, args: &Args, cloud: &'a dyn Clou
         work: PathBuf::from(super::WORK),
         device_wait: context.settings.deadlines.device(),
         on_error: args.on_error,
-        shell: args.shell,
         kept: AtomicBool::new(false),
     }
 }

@@ -63,7 +63,7 @@ impl Plan {
             describe_step(&format!("check {}", number + 1), check, &mut row);
         }
         self.describe_stops().iter().for_each(|(key, value)| row(key, value));
-        for hook in &self.hooks {
+        for hook in self.hooks.iter().filter(|hook| self.comes_to(hook.at)) {
             let command = hook.command.join(" ");
             let about = format!(
                 "{}: {} runs {command} on the builder; at most {} s",
@@ -73,8 +73,10 @@ impl Plan {
             );
             row("hook", &about);
         }
-        row("hygiene", &self.describe_hygiene());
-        row("audit", &self.describe_audit());
+        if self.stops.until.is_none() {
+            row("hygiene", &self.describe_hygiene());
+            row("audit", &self.describe_audit());
+        }
         for note in &self.notes {
             row("note", note);
         }

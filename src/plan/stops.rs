@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::Plan;
 use crate::error::{Failure, Kind};
 use crate::provisioner::StepPlan;
+use crate::recipe::HookPoint;
 use crate::recipe::reader::did_you_mean;
 
 /// Steps at which something else than the next step follows, by number; the first is 1.
@@ -14,6 +15,8 @@ pub struct Stops {
     pub pause_after: BTreeSet<usize>,
     /// Nothing follows: no later step, no check, no image.
     pub until: Option<usize>,
+    /// A shell in the root: after the checks, or after the step that is the last.
+    pub shell: bool,
 }
 
 impl Plan {
@@ -21,7 +24,12 @@ impl Plan {
     ///
     /// # Errors
     /// [`Kind::Usage`] where there is no such step, or more than one.
-    pub fn stop_at(&mut self, pause_after: &[String], until: Option<&str>) -> Result<(), Failure> {
+    pub fn stop_at(
+        &mut self,
+        pause_after: &[String],
+        until: Option<&str>,
+        shell: bool,
+    ) -> Result<(), Failure> {
         let find = |flag: &str, word: &str| {
             number_of(&self.steps, word).map_err(|failure| Failure {
                 message: format!("{flag} {word}: {}", failure.message),
@@ -31,7 +39,7 @@ impl Plan {
         let pause_after =
             pause_after.iter().map(|word| find("--pause-after", word)).collect::<Result<_, _>>()?;
         let until = until.map(|word| find("--until", word)).transpose()?;
-        self.stops = Stops { pause_after, until };
+        self.stops = Stops { pause_after, until, shell };
         Ok(())
     }
 
@@ -40,12 +48,24 @@ impl Plan {
         let title = |number: &usize| self.step_title(*number);
         let pauses =
             self.stops.pause_after.iter().map(|number| ("pause", format!("after {}", title(number))));
+        let shell = self.stops.shell.then(|| {
+            let after = self.stops.until.as_ref().map(title);
+            (
+                "shell",
+                format!("in the root, after {}", after.as_deref().unwrap_or("the checks, before hygiene")),
+            )
+        });
         let until = self
             .stops
             .until
             .iter()
             .map(|number| ("until", format!("{}: no later step, no check, and no image", title(number))));
-        pauses.chain(until).collect()
+        pauses.chain(shell).chain(until).collect()
+    }
+
+    /// Whether the bake comes to this point at all.
+    pub(super) fn comes_to(&self, point: HookPoint) -> bool {
+        self.stops.until.is_none() || matches!(point, HookPoint::BeforeMount | HookPoint::AfterMount)
     }
 
     /// `step 2 of 3: files`.

@@ -232,6 +232,60 @@ fn until_ends_after_a_step_without_an_image() {
     ran.refused(2, &["--until frist: no step is called so", "did you mean \"first\"?", "2 (mended)"]);
 }
 
+/// The example of the README: the first steps and a look around.
+#[test]
+fn a_shell_after_the_step_that_is_the_last_sees_what_it_made() {
+    let Some((bakery, _disk)) = bakery() else { return };
+    let mut terminal = Terminal::bakehouse(&bakery, "bake recipe.toml --until 1 --shell");
+    terminal.until("step 1 of 2: first").until("a shell in the root");
+    terminal.types("read line </srv/first; echo \"seen $line\"; exit 5").until("seen once");
+    let (status, shown) = terminal.end();
+    assert_eq!(status, Some(0), "{shown}");
+    assert!(shown.contains("ended after step 1 of 2: first, as asked"), "{shown}");
+    assert!(!shown.contains("step 2 of 2") && !shown.contains("check 1 of 1"), "{shown}");
+    assert!(bakery.store().image("attended").is_err());
+    bakery.assert_nothing_left();
+}
+
+#[test]
+fn a_dry_run_shows_the_shell_and_nothing_that_the_bake_does_not_come_to() {
+    let Some((bakery, _disk)) = bakery() else { return };
+    let hook = |at: &str| format!("[[hook]]\nat = \"{at}\"\nname = \"hook at {at}\"\nrun = [\"true\"]\n");
+    let points = ["before-mount", "after-mount", "before-close", "after-image"];
+    let hooks: String = points.iter().map(|at| hook(at)).collect();
+    bakery.put("recipe.toml", format!("{RECIPE}{hooks}"));
+    let planned = |more: &[&str]| {
+        let mut words = vec!["bake", "recipe.toml", "--dry-run"];
+        words.extend(more);
+        let told = bakery.bakehouse(&words).good().out;
+        let row =
+            |key: &str| told.lines().find(|line| line.split(' ').next() == Some(key)).map(str::to_owned);
+        let hooks: Vec<_> = points.into_iter().filter(|at| told.contains(&format!("hook at {at}"))).collect();
+        (row("shell"), row("hygiene").is_some(), row("audit").is_some(), hooks)
+    };
+    let shell = |text: &str| Some(format!("shell        in the root, after {text}"));
+    assert_eq!(planned(&[]), (None, true, true, points.to_vec()));
+    assert_eq!(planned(&["--shell"]), (shell("the checks, before hygiene"), true, true, points.to_vec()));
+    let begun = points[..2].to_vec();
+    assert_eq!(planned(&["--until", "1"]), (None, false, false, begun.clone()));
+    assert_eq!(
+        planned(&["--until", "first", "--shell"]),
+        (shell("step 1 of 2: first"), false, false, begun.clone())
+    );
+    let document =
+        bakery.bakehouse(&["bake", "recipe.toml", "--shell", "--dry-run", "--output", "json"]).json();
+    assert_eq!(document["stops"]["shell"], true);
+
+    // As the bake itself has it.
+    let ran = bakery.bakehouse(&["bake", "recipe.toml", "--until", "1"]).good();
+    let log = ran.err.lines().find_map(|line| line.trim().strip_prefix("log: ")).unwrap();
+    let log = fs::read_to_string(log).unwrap();
+    // The plan stands at its beginning.
+    let (_, run) = log.split_once("provision").unwrap_or_else(|| panic!("{log}"));
+    assert!(!run.contains("hygiene") && !run.contains("hook at before-close"), "{log}");
+    bakery.assert_nothing_left();
+}
+
 #[test]
 fn progress_is_json_where_asked_for_and_a_failure_names_its_log() {
     let Some((mut bakery, _disk)) = bakery() else { return };
