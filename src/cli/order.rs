@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::Context;
 use super::bake::Args;
 use super::settings::Settings;
-use super::shape::lay_tags;
+use super::shape::{lay_tags, template};
 use super::validate::{self, Read};
 use crate::bake::{find_base, settle_name};
 use crate::cloud::Cloud;
@@ -151,11 +151,7 @@ pub fn digest(read: &Read) -> Result<String> {
 fn lay_over(recipe: &mut Recipe, args: &Args) -> Result<()> {
     let usage = |message: String| Failure::new(Kind::Usage, message);
     let variables = recipe.variables.clone();
-    let filled = |flag: &str, text: &str| {
-        variables.fill_template(text).map_err(|why| {
-            usage(format!("{flag} {text}: {why}")).hint("[vars] of the recipe declares variables")
-        })
-    };
+    let filled = |flag: &str, text: &str| template(&format!("{flag} {text}"), text, &variables);
     let spanned = |value: &str| recipe::Spanned { value: value.to_owned(), span: 0..0 };
     if let Some(name) = &args.name {
         recipe.image.name = spanned(&filled("--name", name)?);

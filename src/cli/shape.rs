@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::error::{Failure, Kind};
-use crate::recipe::disk::wrong_key;
+use crate::recipe::disk::{DiskSpec, wrong_key};
+use crate::recipe::template::Template;
+use crate::recipe::volume::{self, Said};
 use crate::recipe::{
     self, Collision, Complaint, Recipe, Source, Spanned, Tags, UefiData, Variables, open_word, uefi_data,
 };
@@ -93,6 +95,7 @@ impl Shape {
         if self.encrypt || self.kms_key.is_some() {
             disk.encrypted = Some(true);
         }
+        self.check_volume(disk)?;
         for device in &self.devices {
             let new = device_of(device)?;
             recipe.devices.retain(|old| old.name != new.name);
@@ -139,6 +142,55 @@ impl Shape {
         }
         Ok(())
     }
+
+    /// What EC2 would refuse of the root volume is refused on every cloud, as in a recipe.
+    fn check_volume(&self, disk: &DiskSpec) -> Result<()> {
+        let number = |flag: &str, said: Option<u32>| said.map(|said| format!("{flag} {said}"));
+        let kind = self.volume_type.as_ref().map(|kind| format!("--volume-type {kind}"));
+        let said = [kind, number("--iops", self.iops), number("--throughput", self.throughput)];
+        let said: Vec<_> = said.into_iter().flatten().collect();
+        if said.is_empty() {
+            return Ok(());
+        }
+        let root = Said {
+            kind: disk.volume_type.as_deref(),
+            size: disk.size,
+            iops: disk.iops.map(i64::from),
+            throughput: disk.throughput.map(i64::from),
+            rate: None,
+            root: true,
+            partial: false,
+        };
+        let wrong = volume::wrong(&root);
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        let why: Vec<_> = wrong.iter().map(|one| one.message.as_str()).collect();
+        let help: Vec<_> = wrong.iter().filter_map(|one| one.help.as_deref()).collect();
+        let hint = match help.is_empty() {
+            true => "say what EBS has, or leave it out for what the base has".to_owned(),
+            false => help.join("; "),
+        };
+        Err(usage(format!("{}: {}", said.join(" "), why.join("; ")), &hint))
+    }
+}
+
+/// A template that was said, with the recipe's variables filled in.
+///
+/// # Errors
+/// [`Kind::Usage`] where it is none, before anything is asked of a cloud. `said` is the flag with its value.
+pub fn template(said: &str, text: &str, variables: &Variables) -> Result<String> {
+    let filled = variables
+        .fill_template(text)
+        .map_err(|why| usage(format!("{said}: {why}"), "[vars] of the recipe declares variables"))?;
+    match Template::parse(&filled) {
+        Ok(_) => Ok(filled),
+        Err(wrong) => {
+            let why: Vec<_> = wrong.iter().map(|one| one.message.as_str()).collect();
+            let help: Vec<_> = wrong.iter().filter_map(|one| one.help.as_deref()).collect();
+            Err(usage(format!("{said}: {}", why.join("; ")), &help.join("; ")))
+        }
+    }
 }
 
 /// Lays tags that were said as KEY=VALUE over a recipe's.
@@ -150,9 +202,7 @@ pub fn lay_tags(flag: &str, said: &[String], variables: &Variables, tags: &mut T
         if let Some(why) = recipe::wrong_tag(key) {
             return Err(usage(format!("{flag} {tag}: {why}"), "give another key"));
         }
-        let value = variables.fill_template(value).map_err(|why| {
-            usage(format!("{flag} {tag}: {why}"), "[vars] of the recipe declares variables")
-        })?;
+        let value = template(&format!("{flag} {tag}"), value, variables)?;
         tags.insert(key.to_owned(), Spanned { value, span: 0..0 });
     }
     Ok(())

@@ -38,6 +38,8 @@ pub struct Args {
     pub tags: Vec<(String, String)>,
 }
 
+const FILE: &str = "name the file of a disk image: raw, qcow2, vmdk or what else qemu-img reads";
+
 /// What `qemu-img info` says of a file.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -84,11 +86,15 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
 /// any file of this host as its backing file, and the image would hold a copy of it.
 fn look(file: &Path, said: Option<String>, stop: &Stop) -> Result<Info> {
     let metadata = std::fs::metadata(file)
-        .with_context(|| Failure::new(Kind::Base, format!("reading {}", file.display())))?;
-    if metadata.is_dir() || (metadata.len() == 0 && metadata.is_file()) {
-        return Err(
-            Failure::new(Kind::Base, format!("{} is no disk image: it is empty", file.display())).into()
-        );
+        .with_context(|| Failure::new(Kind::Base, format!("reading {}", file.display())).hint(FILE))?;
+    let why = match (metadata.is_dir(), metadata.is_file() && metadata.len() == 0) {
+        (true, _) => Some("it is a folder"),
+        (_, true) => Some("it is empty"),
+        _ => None,
+    };
+    if let Some(why) = why {
+        let message = format!("{} is no disk image: {why}", file.display());
+        return Err(Failure::new(Kind::Base, message).hint(FILE).into());
     }
     let mut program = Program::new("qemu-img").args(["info", "--output=json"]);
     if let Some(format) = &said {

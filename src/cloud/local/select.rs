@@ -105,7 +105,7 @@ pub(super) fn notes(selector: &BaseSelector) -> Vec<String> {
 fn missing(records: &[Record], message: String) -> Failure {
     const SHOWN: usize = 8;
     let make = "make one with `bakehouse local create-base debian-12`, or bring one in with \
-                `bakehouse local import`, and name it with `--base NAME` or `image =`";
+                `bakehouse local import`";
     let hint = if records.is_empty() {
         format!("the store is empty: {make}")
     } else {
