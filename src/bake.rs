@@ -183,7 +183,7 @@ async fn wind_up(kitchen: &Kitchen<'_>, journal: &Journal, has_no_image: bool) -
     let left: Vec<_> = journal.owned().iter().map(|entry| entry.to_string()).collect();
     if !left.is_empty() {
         kitchen.reporter.warn(&format!(
-            "still there: {}; `bakehouse gc` releases what the journal {} owns",
+            "still there: {}; `bakehouse gc --yes` releases what the journal {} owns",
             left.join(", "),
             journal.path().display()
         ));

@@ -41,7 +41,7 @@ pub async fn enter(
     let outcome = outcome?;
     ended.with_context(|| {
         let failure = Failure::new(Kind::Leftover, "not all that the look needed was released");
-        failure.hint("run `bakehouse gc`")
+        failure.hint("run `bakehouse gc --yes`")
     })?;
     Ok(outcome)
 }

@@ -125,7 +125,7 @@ fn usable(volume: &VolumeSeen, builder: &str, zone: Option<&str>) -> Result<Opti
         |why: String, hint: &str| Err(Failure::new(Kind::Base, format!("the volume {id} {why}")).hint(hint));
     if let Some(bake) = seen.tags.get(BAKE_TAG).or_else(|| seen.tags.get(TOKEN_TAG)) {
         return refuse(
-            format!("is no volume of yours, but {bake}'s: `bakehouse gc` deletes it"),
+            format!("is no volume of yours, but {bake}'s: `bakehouse gc --yes` deletes it"),
             "make a snapshot of it, and bake on that",
         );
     }
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(told(&other), "the volume vol-1 is in eu-west-1a, and this builder in eu-west-1b");
         let mut ours = volume("available", &[]);
         ours.seen.tags.insert(BAKE_TAG.into(), "bake-1".into());
-        assert!(told(&ours).contains("bake-1's: `bakehouse gc` deletes it"), "{}", told(&ours));
+        assert!(told(&ours).contains("bake-1's: `bakehouse gc --yes` deletes it"), "{}", told(&ours));
     }
 
     #[test]
