@@ -167,7 +167,7 @@ async fn settle(
 
 fn not_released(left: anyhow::Error, what: &str) -> anyhow::Error {
     let failure = Failure::new(Kind::Leftover, format!("{what}, but not all was released"));
-    left.context(failure.hint("run `bakehouse gc`"))
+    left.context(failure.hint("run `bakehouse gc --yes`"))
 }
 
 /// Undoes what the journal still owns; where the bake has no image and its disk is to be kept, it says what there is.

@@ -124,8 +124,8 @@ impl Values<'_> {
         place: &Path,
         complaints: &mut Complaints,
     ) -> Option<Value> {
-        let named = source::package(what, item, complaints)?;
-        let Some(format) = named.package_format() else {
+        let named = source::package(what, item, formats, complaints)?;
+        let Some(format) = named.package_format(formats) else {
             return match named {
                 Named::Word(name) => Some(Value::String(name.value)),
                 Named::File(_) | Named::Url { .. } | Named::Object { .. } => None,

@@ -138,7 +138,7 @@ pub enum ParamType {
     },
     /// `argv`.
     Argv,
-    /// `packages`, with the file formats taken (`deb`, `rpm`).
+    /// `packages`, with the formats of package files that are taken, as their names end (`deb`, `apk`).
     Packages {
         /// The formats.
         formats: Vec<String>,

@@ -10,6 +10,7 @@ mod check;
 mod define;
 mod definition;
 mod form;
+mod format;
 mod hook;
 mod library;
 mod object;

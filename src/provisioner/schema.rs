@@ -6,6 +6,7 @@ use super::check::plain_value;
 use super::define::is_word;
 use super::definition::{Param, ParamType, PathKind};
 use super::form::{Given, Pattern};
+use super::format::{KNOWN, is_format};
 use crate::recipe::reader::{Complaints, Table, did_you_mean, listed, shown, strings, unknown_key};
 use crate::recipe::{Complaint, RawValue, STEP_KEYS, Spanned};
 
@@ -201,20 +202,18 @@ fn kind(word: &Spanned<String>, table: &mut Table, complaints: &mut Complaints) 
         "packages" => {
             let formats = table.strings("formats", complaints);
             for format in formats.iter().flatten() {
-                if !["deb", "rpm"].contains(&format.value.as_str()) {
+                if !is_format(&format.value) {
                     complaints.push(
                         Complaint::new(
-                            format!("unknown package format `{}`", shown(&format.value)),
+                            format!("`{}` is no format of package files", shown(&format.value)),
                             format.span.clone(),
                         )
-                        .help("`deb` or `rpm`"),
+                        .help("how their names end, in lower case and without the dot: `deb`, `apk`, `pkg.tar.zst`"),
                     );
                 }
             }
             let formats = formats.map(|formats| formats.into_iter().map(|format| format.value).collect());
-            ParamType::Packages {
-                formats: formats.unwrap_or_else(|| vec!["deb".to_owned(), "rpm".to_owned()]),
-            }
+            ParamType::Packages { formats: formats.unwrap_or_else(|| KNOWN.map(str::to_owned).into()) }
         }
         _ => {
             let items = table.table("item", complaints);

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::format::{endings, format_of};
 use super::object::Object;
 use crate::recipe::reader::{Complaints, Table, shown, string, wrong_type};
 use crate::recipe::{Complaint, RawValue, Spanned};
@@ -38,12 +39,12 @@ pub(super) enum Named {
 }
 
 impl Named {
-    /// `deb` or `rpm`, where it is a package's file.
-    pub(super) fn package_format(&self) -> Option<&'static str> {
+    /// The format, where it is a package's file: one of those taken, or one that is known besides.
+    pub(super) fn package_format<'f>(&self, taken: &'f [String]) -> Option<&'f str> {
         match self {
             Self::Word(_) => None,
-            Self::File(path) => format_of(&path.value),
-            Self::Url { name, .. } | Self::Object { name, .. } => format_of(name),
+            Self::File(path) => format_of(&path.value, taken),
+            Self::Url { name, .. } | Self::Object { name, .. } => format_of(name, taken),
         }
     }
 
@@ -53,16 +54,6 @@ impl Named {
             Self::File(path) => path.value.ends_with('/'),
             Self::Word(_) | Self::Url { .. } | Self::Object { .. } => false,
         }
-    }
-}
-
-fn format_of(path: &str) -> Option<&'static str> {
-    if path.ends_with(".deb") {
-        Some("deb")
-    } else if path.ends_with(".rpm") {
-        Some("rpm")
-    } else {
-        None
     }
 }
 
@@ -83,8 +74,13 @@ pub(super) fn path(what: &str, raw: &Spanned<RawValue>, complaints: &mut Complai
     Some(Named::File(text))
 }
 
-/// A package spec.
-pub(super) fn package(what: &str, raw: &Spanned<RawValue>, complaints: &mut Complaints) -> Option<Named> {
+/// A package spec; `taken` are the formats of package files that are taken.
+pub(super) fn package(
+    what: &str,
+    raw: &Spanned<RawValue>,
+    taken: &[String],
+    complaints: &mut Complaints,
+) -> Option<Named> {
     let named = match &raw.value {
         RawValue::Table(_) => url_table(what, raw, complaints)?,
         RawValue::String(_) => {
@@ -92,7 +88,7 @@ pub(super) fn package(what: &str, raw: &Spanned<RawValue>, complaints: &mut Comp
             if text.value.contains("://") {
                 url(what, &text, complaints)?
             } else {
-                word(what, text, complaints)?
+                word(what, text, taken, complaints)?
             }
         }
         other => {
@@ -101,19 +97,22 @@ pub(super) fn package(what: &str, raw: &Spanned<RawValue>, complaints: &mut Comp
             return None;
         }
     };
-    if let (Named::Url { span, .. } | Named::Object { span, .. }, None) = (&named, named.package_format()) {
+    if let (Named::Url { span, .. } | Named::Object { span, .. }, None) =
+        (&named, named.package_format(taken))
+    {
         complaints.push(
-            Complaint::new("the URL names no package file", span.clone()).help("it must end in .deb or .rpm"),
+            Complaint::new("the URL names no package file", span.clone())
+                .help(format!("it must end in {}", endings(taken))),
         );
         return None;
     }
     Some(named)
 }
 
-fn word(what: &str, text: Spanned<String>, complaints: &mut Complaints) -> Option<Named> {
+fn word(what: &str, text: Spanned<String>, taken: &[String], complaints: &mut Complaints) -> Option<Named> {
     let value = text.value.as_str();
     let is_path = value.contains('/');
-    let complaint = match format_of(value) {
+    let complaint = match format_of(value, taken) {
         _ if value.contains('\n') => {
             Complaint::new(format!("an item of {what} holds a line break"), text.span)
         }
@@ -122,7 +121,7 @@ fn word(what: &str, text: Spanned<String>, complaints: &mut Complaints) -> Optio
             .help(format!("a file needs a slash: ./{}", shown(value))),
         None if value.starts_with("./") || value.starts_with("../") => {
             Complaint::new(format!("{} is no package file", shown(value)), text.span)
-                .help("a package file ends in .deb or .rpm")
+                .help(format!("a package file ends in {}", endings(taken)))
         }
         None if value.is_empty()
             || value.starts_with('-')

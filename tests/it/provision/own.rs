@@ -1,5 +1,6 @@
 use super::{Kitchen, hint_of, picture, runs_here};
 use crate::support::debian_roots::debian;
+use crate::support::host::run;
 
 const DEFINITION: &str = r#"
 summary = "A user's own"
@@ -99,4 +100,57 @@ fn a_users_own_provisioner_from_a_folder() {
     let error = kitchen.bake(&format!("{step}fail = true\n")).unwrap_err();
     assert_eq!(hint_of(&error), "buy another (oh: the gem is gone)");
     assert_eq!(picture(kitchen.root()), before);
+}
+
+const APK: &str = r#"
+summary = "A package format of a user's own"
+network = "none"
+
+[params.install]
+type = "packages"
+formats = ["apk"]
+
+[run]
+command = ["./run"]
+
+[package]
+query = ["./query"]
+"#;
+
+const UNPACK: &str = r#"#!/bin/sh
+set -eu
+while IFS= read -r package; do
+    case $package in
+        *.apk) tar -xzf "$package" -C / ;;
+        *) printf '%s\n' "$package" >>/opt/names ;;
+    esac
+done </run/bakehouse/step/params/install
+"#;
+
+/// Packages of a format that Bakehouse knows nothing of, by a folder and no more.
+#[test]
+fn a_folder_brings_a_packaging_format_of_its_own() {
+    if !runs_here() {
+        return;
+    }
+    let kitchen = Kitchen::new(debian());
+    let folder = kitchen.recipe().join("provisioners/apk");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("provisioner.toml"), APK).unwrap();
+    let query = "#!/bin/sh\nprintf 'bread\\t%s\\tr1\\n' \"$(cat /opt/bread)\"\n";
+    for (name, content) in [("run", UNPACK), ("query", query)] {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::write(folder.join(name), content).unwrap();
+        std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let content = kitchen.recipe().join("content");
+    std::fs::create_dir_all(content.join("opt")).unwrap();
+    std::fs::write(content.join("opt/bread"), "1.2").unwrap();
+    let package = kitchen.recipe().join("bread-1.2-r1.apk");
+    run("tar", &["-czf", package.to_str().unwrap(), "-C", content.to_str().unwrap(), "opt/bread"]);
+    let step = "[[step]]\nuse = \"apk\"\ninstall = [\"./bread-1.2-r1.apk\", \"flour=1\"]\n";
+    let done = kitchen.bake(step).unwrap();
+    assert_eq!(done[0].main.as_ref().unwrap().appversion(), "bread-1.2-r1");
+    assert_eq!(kitchen.read("opt/bread"), "1.2");
+    assert_eq!(kitchen.read("opt/names"), "flour=1\n");
 }
