@@ -23,6 +23,47 @@ fn every_test_that_a_document_names_is_there() {
     assert!(!text.contains("TODO"));
 }
 
+/// So are those that the other documents name: a test by its function's name (or a like sentence of a name), files and
+/// folders by their paths.
+#[test]
+fn every_test_that_the_other_documents_name_is_there_too() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = String::new();
+    read_all(&root.join("tests"), &mut sources);
+    read_all(&root.join("src"), &mut sources);
+    let (mut named, mut missing) = (0, Vec::new());
+    for document in documents(root).iter().filter(|path| !path.ends_with("coming-from.md")) {
+        let text = fs::read_to_string(document).unwrap();
+        let prose = prose(&text).collect::<Vec<_>>().join("\n");
+        for word in prose.split('`').skip(1).step_by(2) {
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            let is_test = word.chars().all(plain) && word.matches('_').count() > 2;
+            let there = match word {
+                _ if is_test => sources.contains(&format!("fn {word}(")),
+                _ if word.starts_with("tests/") => root.join(word).exists(),
+                _ => continue,
+            };
+            named += 1;
+            if !there {
+                missing.push(format!("{}: {word}", document.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(named > 40, "{named} are named");
+}
+
+/// The text of every source below a folder.
+fn read_all(folder: &Path, text: &mut String) {
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            read_all(&entry, text);
+        } else if entry.extension().is_some_and(|end| end == "rs") {
+            text.push_str(&fs::read_to_string(entry).unwrap());
+        }
+    }
+}
+
 /// The documents for people, by their paths from the repository's root.
 fn documents(root: &Path) -> Vec<PathBuf> {
     let folder = |folder: &str| {

@@ -205,6 +205,20 @@ fn a_recipes_shape_reaches_ec2_and_a_dry_run_shows_it_beside_the_bases() {
 }
 
 #[test]
+fn a_device_of_a_snapshot_is_registered_as_one() {
+    let Some(builder) = Builder::start(&Options::default(), base()) else { return };
+    let snapshot = "snap-0123456789abcdef0";
+    let recipe = format!(
+        "[image]\nname = \"with data\"\n[base]\nname = \"base-*\"\nowner = \"self\"\n[[device]]\nname = \"/dev/sdf\"\n\
+         snapshot = \"{snapshot}\"\n[[step]]\nuse = \"script\"\nscript = \"setup.sh\"\n"
+    );
+    builder.bakery.bake(&recipe, &[]).id();
+    let mappings = mappings(&sent(&builder.standin, "RegisterImage"));
+    let device = mappings.iter().find(|mapping| mapping.starts_with("/dev/sdf "));
+    assert!(device.is_some_and(|device| device.contains(&format!("SnapshotId={snapshot}"))), "{mappings:#?}");
+}
+
+#[test]
 fn the_command_line_says_the_same() {
     let Some(builder) = Builder::start(&Options::default(), base()) else { return };
     let Builder { standin, bakery, ami, .. } = &builder;
