@@ -7,6 +7,7 @@ use crate::contents::{Difference, hygiene};
 use crate::journal::{Journal, Record, Standing, Thing};
 use crate::plan::{BakeId, BaseFacts, Publishing};
 use crate::provisioner::HookPlan;
+use crate::report::result::StepTimes;
 use crate::stop::Stop;
 
 /// The journal's note of what registering needs.
@@ -24,6 +25,8 @@ pub struct Captured {
     pub(super) manifest: Option<String>,
     pub(super) packages: Difference,
     pub(super) provisioning_seconds: f64,
+    #[serde(default)]
+    pub(super) took: StepTimes,
     #[serde(default)]
     pub(super) hygiene: hygiene::Report,
     #[serde(default)]

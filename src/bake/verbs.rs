@@ -18,7 +18,7 @@ use crate::journal::{Journal, Thing};
 use crate::plan::{BakeId, Late, MainPackage, NamePlan, Plan, Publishing};
 use crate::provision::{Provisioning, Vault};
 use crate::recipe::HookPoint;
-use crate::report::result::{Baked, rounded};
+use crate::report::result::{Baked, StepTime, StepTimes, rounded};
 use crate::sandbox::Sandbox;
 
 /// What was found in the root once it was provisioned.
@@ -27,6 +27,7 @@ pub struct Contents {
     manifest: Manifest,
     main: Option<MainPackage>,
     provisioning: Duration,
+    took: StepTimes,
     before: Option<hygiene::Record>,
     hygiene: hygiene::Report,
 }
@@ -137,9 +138,10 @@ impl Kitchen<'_> {
         let record = hygiene::record(sandbox, &plan.hygiene, self.stop).await?;
         self.root_hooks(HookPoint::AfterMount, root, plan).await?;
         provisioning.begin().await?;
-        let mut main = None;
+        let (mut main, mut took) = (None, StepTimes::default());
         for (number, step) in (1..).zip(&plan.steps) {
             let title = plan.step_title(number);
+            let before = provisioning.time_of_all();
             self.reporter.phase("provision", &title);
             loop {
                 let done = self.attended(provisioning, Job::Step(step), &title).await?;
@@ -150,6 +152,7 @@ impl Kitchen<'_> {
                     break;
                 }
             }
+            took.steps.extend(step_time(number, &step.name, provisioning.time_of_all(), before));
             if plan.stops.until == Some(number) {
                 if plan.stops.shell {
                     self.shell_in(provisioning, "leave it to go on").await;
@@ -161,7 +164,9 @@ impl Kitchen<'_> {
         for (number, check) in (1..).zip(&plan.checks) {
             let title = format!("check {number} of {}: {}", plan.checks.len(), check.name);
             self.reporter.phase("check", &title);
+            let before = provisioning.time_of_all();
             self.attended(provisioning, Job::Check(check), &title).await?;
+            took.checks.extend(step_time(number, &check.name, provisioning.time_of_all(), before));
         }
         if plan.stops.shell {
             self.shell_in(provisioning, "leave it to go on").await;
@@ -169,7 +174,8 @@ impl Kitchen<'_> {
         let after = inventory(sandbox, self.stop).await?;
         let manifest = Manifest::new(plan, &before, after);
         let hygiene = hygiene::Report::default();
-        Ok(Contents { manifest, main, provisioning: provisioning.time_inside(), before: record, hygiene })
+        let provisioning = provisioning.time_inside();
+        Ok(Contents { manifest, main, provisioning, took, before: record, hygiene })
     }
 
     /// Takes out of the root what the bake itself made and instances must not share, and audits the rest.
@@ -227,6 +233,7 @@ impl Kitchen<'_> {
             manifest: self.keep(&contents.manifest),
             packages: contents.manifest.difference,
             provisioning_seconds: rounded(contents.provisioning),
+            took: contents.took,
             hygiene: contents.hygiene,
             publishing,
             hooks: plan.hooks.iter().filter(|hook| hook.at == HookPoint::AfterImage).cloned().collect(),
@@ -280,6 +287,7 @@ impl Kitchen<'_> {
             manifest,
             packages,
             provisioning_seconds,
+            took,
             hygiene,
             publishing,
             hooks: _,
@@ -314,6 +322,7 @@ impl Kitchen<'_> {
             packages,
             seconds: BTreeMap::new(),
             provisioning_seconds,
+            took,
             hygiene,
             published: None,
             api_calls: BTreeMap::new(),
@@ -335,7 +344,10 @@ impl Kitchen<'_> {
             return Err(refuse("it is still running", "wait for it, or stop it first").into());
         };
         let early = || {
-            refuse("its snapshot had not begun", "release what it left with `bakehouse gc`, and bake again")
+            refuse(
+                "its snapshot had not begun",
+                "release what it left with `bakehouse gc --yes`, and bake again",
+            )
         };
         let captured = captured(self.cloud, &journal, &record).await?.ok_or_else(early)?;
         self.reporter.phase("resume", &format!("{id}, from its snapshot {}", captured.snapshot));
@@ -413,4 +425,10 @@ impl Kitchen<'_> {
 /// Disk work blocks; the runtime is told, so that timers and signals go on.
 pub(super) fn blocking<T>(work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
+}
+
+/// What a step took of the time of all; nothing where it was left out.
+fn step_time(number: usize, name: &str, now: Duration, before: Duration) -> Option<StepTime> {
+    let took = now.saturating_sub(before);
+    (!took.is_zero()).then(|| StepTime { number, name: name.to_owned(), seconds: rounded(took) })
 }

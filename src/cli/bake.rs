@@ -207,6 +207,7 @@ fn tell(context: &Context, (baked, left): (Baked, Option<anyhow::Error>)) -> Res
         .map(|phase| format!("{} {:.2}", phase.name, phase.took.as_secs_f64()))
         .collect();
     reporter.note(&format!("seconds: {}", phases.join(", ")));
+    reporter.detail(&format!("seconds of steps: {}", baked.took.summary()));
     reporter.note(&format!("packages: {}", baked.packages.summary()));
     for (what, path) in [("manifest", &baked.manifest), ("log", &baked.log)] {
         if let Some(path) = path {

@@ -80,6 +80,7 @@ struct State {
     /// What stands in the root as long as steps run.
     guard: guard::Answer,
     inside: Duration,
+    all: Duration,
     steps: usize,
 }
 
@@ -134,6 +135,11 @@ impl<'a> Provisioning<'a> {
     /// Time that steps and checks themselves took, without what is done around them.
     pub fn time_inside(&self) -> Duration {
         self.state().inside
+    }
+
+    /// Time that steps and checks took with what is done around them, and whenever they ran again.
+    pub fn time_of_all(&self) -> Duration {
+        self.state().all
     }
 
     /// Puts the guard against services in place. [`Provisioning::run_step`] does so too where it is not there.
@@ -202,11 +208,18 @@ impl<'a> Provisioning<'a> {
             self.reporter.note(&format!("left out: {why}"));
             return Ok(StepDone::default());
         }
-        let chosen = self.choose(step, &what, kind)?;
+        let began = Instant::now();
+        let done = self.run_here(step, &what, kind).await;
+        self.state().all += began.elapsed();
+        done
+    }
+
+    async fn run_here(&self, step: &StepPlan, what: &str, kind: Kind) -> Result<StepDone> {
+        let chosen = self.choose(step, what, kind)?;
         self.begin().await?;
         let staged = self.stage(chosen).await.with_context(|| format!("preparing {what}"))?;
         let mut binds = staged.binds.clone();
-        let result = self.run_staged(chosen, &what, kind, &mut binds).await;
+        let result = self.run_staged(chosen, what, kind, &mut binds).await;
         let removed = staged.remove();
         let done = result?;
         removed?;

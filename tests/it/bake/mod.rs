@@ -176,6 +176,24 @@ fn meant(path: &str) -> bool {
     EXACTLY.contains(&path) || BELOW.iter().any(|folder| Path::new(path).starts_with(folder))
 }
 
+/// Of the phase's time, each step and check has its own, and the log tells it too.
+fn each_step_has_its_time(baked: &serde_json::Value, log: &str) {
+    let of = |key: &str, phase: &str, count: usize| {
+        let entries = baked[key].as_array().unwrap_or_else(|| panic!("{key}: {baked:#}"));
+        let numbers: Vec<_> = entries.iter().map(|entry| entry["number"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, (1..=count as u64).collect::<Vec<_>>(), "{baked:#}");
+        let seconds: f64 = entries.iter().map(|entry| entry["seconds"].as_f64().unwrap()).sum();
+        // Each is rounded on its own.
+        let phase = baked["seconds"][phase].as_f64().unwrap() + 0.001 * (count + 1) as f64;
+        assert!(seconds > 0.0 && seconds <= phase, "{key}: {seconds} of {phase}: {baked:#}");
+        seconds
+    };
+    let all = of("steps", "provision", 4) + of("checks", "check", 2);
+    assert!(baked["provisioning_seconds"].as_f64().unwrap() <= all + 0.01, "{baked:#}");
+    assert_eq!((&baked["steps"][0]["name"], &baked["steps"][3]["name"]), (&"apt".into(), &"stamp".into()));
+    assert!(log.contains("seconds of steps: 1 apt ") && log.contains(", check 2 "), "{log}");
+}
+
 #[test]
 fn a_recipe_of_packages_files_and_scripts_becomes_an_image_with_them_and_nothing_else() {
     if !can_bake(&[]) {
@@ -204,6 +222,7 @@ fn a_recipe_of_packages_files_and_scripts_becomes_an_image_with_them_and_nothing
         assert!(baked["seconds"][phase].is_f64(), "{phase}: {baked:#}");
     }
     let log = fs::read_to_string(baked["log"].as_str().unwrap()).unwrap();
+    each_step_has_its_time(&baked, &log);
     let manifest = fs::read(baked["manifest"].as_str().unwrap()).unwrap();
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
     assert_eq!(manifest["bake"], baked["bake"]);
