@@ -1,5 +1,7 @@
 //! What is in a root: package inventory, hygiene, manifest, difference from the base. Does not know how it got there.
 
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -88,12 +90,39 @@ pub async fn inventory_within(sandbox: &Sandbox, longest: Duration, stop: &Stop)
 
 /// Whether a root has packages of rpm's.
 fn has_rpm(root: &Path) -> Result<bool> {
-    for path in RPM_DATABASES {
-        if crate::beneath::open(root, Path::new(path))?.is_some() {
-            return Ok(true);
+    Ok(!rpm_databases(root)?.is_empty())
+}
+
+fn rpm_databases(root: &Path) -> Result<Vec<File>> {
+    RPM_DATABASES.iter().filter_map(|path| crate::beneath::open(root, Path::new(path)).transpose()).collect()
+}
+
+/// The files of the root's rpm packages, a line each, where its database changed at this time (seconds and nanoseconds
+/// since 1970) or later. Nothing where the root's `rpm` cannot tell.
+///
+/// # Errors
+/// That the database cannot be looked at, or that stopping was asked for.
+async fn rpm_files_since(sandbox: &Sandbox, since: (i64, i64), stop: &Stop) -> Result<String> {
+    let mut has_changed = false;
+    for database in rpm_databases(&sandbox.root)? {
+        let meta = database.metadata().context("looking at rpm's database")?;
+        has_changed |= (meta.ctime(), meta.ctime_nsec()) >= since;
+    }
+    if !has_changed {
+        return Ok(String::new());
+    }
+    let mut run = Run::new(Program::Argv(rpm::FILES.iter().map(ToString::to_string).collect()));
+    run.network = Network::None;
+    run.suppress_sync = true;
+    run.timeout = Some(LONGEST);
+    match heard(sandbox, &run, &rpm::FILES.join(" "), stop).await {
+        Ok(files) => Ok(files),
+        Err(error) => {
+            stop.check()?;
+            tracing::warn!("the audit takes what rpm installed for what steps put there: {error:#}");
+            Ok(String::new())
         }
     }
-    Ok(false)
 }
 
 /// The root's dpkg packages.

@@ -6,6 +6,9 @@ use super::Package;
 pub(super) const QUERY: [&str; 4] =
     ["rpm", "-qa", "--queryformat", "%{NAME}\\t%{ARCH}\\t%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\\n"];
 
+/// Asks for every file of every package, a line each.
+pub(super) const FILES: [&str; 3] = ["rpm", "-qa", "--list"];
+
 /// The packages in [`QUERY`]'s output. The signing keys that rpm keeps as packages are no packages.
 pub(super) fn parse(output: &str) -> Vec<Package> {
     let package = |line: &str| {

@@ -55,6 +55,22 @@ fn mode(root: &Path, path: &str, mode: u32) {
     fs::set_permissions(root.join(path), fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// Gives a file the age of one that was packed long ago.
+fn past(root: &Path, path: &str) {
+    let file = fs::File::options().write(true).open(root.join(path)).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000)).unwrap();
+}
+
+/// Waits until what is made now is younger than what was `made`, for the audit too: it allows for 20 ms, since the clock
+/// of files ticks.
+fn tick(root: &Path, made: &fs::Metadata) {
+    let at = |meta: &fs::Metadata| meta.ctime() * 1000 + meta.ctime_nsec() / 1_000_000;
+    while {
+        put(root, "tmp/clock", "");
+        at(&fs::metadata(root.join("tmp/clock")).unwrap()) < at(made) + 40
+    } {}
+}
+
 /// What steps leave behind: of each part one file, by which it is told whether the part was done.
 const LEFT: [(Part, &str); 9] = [
     (Part::SshHostKeys, "etc/ssh/ssh_host_ed25519_key"),
@@ -317,6 +333,8 @@ fn pem() -> String {
 fn misdeeds(root: &Path) {
     put(root, "etc/ssl/private/web.key", &pem());
     put(root, "usr/share/doc/example.key", &pem());
+    past(root, "usr/share/doc/example.key");
+    put(root, "var/lib/dpkg/info/example.list", "/.\n/usr/share/doc/example.key\n");
     put(root, "srv/app/.aws/credentials", "aws_secret_access_key = x\n");
     put(root, "root/.ssh/authorized_keys", "ssh-ed25519 AAAA ada\n");
     put(root, "etc/shadow", "root::1::::::\n");
@@ -346,13 +364,7 @@ fn the_audit_tells_what_the_base_has_not() {
     // The base's own are not told.
     put(root.path(), "srv/base.key", &pem());
     mode(root.path(), "usr/bin/sl", 0o755);
-    let made = fs::metadata(root.path().join("srv/base.key")).unwrap();
-    // The audit allows for 20 ms, since the clock of files ticks.
-    let at = |meta: &fs::Metadata| meta.ctime() * 1000 + meta.ctime_nsec() / 1_000_000;
-    while {
-        put(root.path(), "tmp/clock", "");
-        at(&fs::metadata(root.path().join("tmp/clock")).unwrap()) < at(&made) + 40
-    } {}
+    tick(root.path(), &fs::metadata(root.path().join("srv/base.key")).unwrap());
     let report = bake(&root, &HygieneSpec::default(), misdeeds).unwrap();
     let found: Vec<_> =
         report.findings.iter().map(|finding| (finding.found, finding.path.as_str())).collect();
@@ -371,6 +383,61 @@ fn the_audit_tells_what_the_base_has_not() {
             (Found::WorldWritable, "/srv/drop"),
         ]
     );
+}
+
+/// By dpkg's lists, and by rpm's where it tells them.
+#[test]
+fn an_app_below_usr_is_audited_and_what_packages_bring_is_not() {
+    if !can_make() {
+        return;
+    }
+    let token = format!("KEY=AKIA{}\n", "ABCDEFGHIJKLMN23");
+    let app = |root: &Path| {
+        put(root, "usr/share/nginx/html/.env", &token);
+        put(root, "usr/src/app/.npmrc", "//registry/:_authToken=x\n");
+        // As cp -p and tar leave it.
+        past(root, "usr/src/app/.npmrc");
+        put(root, "usr/lib/app/.ssh/authorized_keys", "ssh-ed25519 AAAA ada\n");
+        put(root, "boot/loader.key", &pem());
+        for path in ["usr/lib/pkg/test.pem", "usr/lib/pkg/changed.pem", "usr/lib/pkg/other.pem"] {
+            put(root, path, &pem());
+            past(root, path);
+        }
+        put(root, "usr/lib/pkg/changed.pem", &pem());
+        put(root, "usr/lib/pkg/__pycache__/keys.cpython-311.pyc", &pem());
+        put(root, "var/cache/app/key", &pem());
+    };
+    let brought = "/usr/lib/pkg/test.pem\n/usr/lib/pkg/changed.pem\n/usr/lib/pkg/keys.py\n";
+    let told = |root: &Root, steps: &dyn Fn(&Path)| -> Vec<String> {
+        let report = bake(root, &HygieneSpec::default(), steps).unwrap();
+        report.findings.into_iter().map(|finding| finding.path).collect()
+    };
+    let wanted = [
+        "/boot/loader.key",
+        "/usr/lib/pkg/changed.pem",
+        "/usr/lib/pkg/other.pem",
+        "/usr/share/nginx/html/.env",
+        "/usr/src/app/.npmrc",
+        "/usr/lib/app/.ssh/authorized_keys",
+    ];
+    let dpkg = told(&base(), &|root| {
+        app(root);
+        put(root, "var/lib/dpkg/info/pkg:amd64.list", &format!("/.\n{brought}"));
+    });
+    assert_eq!(dpkg, wanted);
+    // The list of a package that was there before says nothing of what steps do to its files.
+    let root = base();
+    put(root.path(), "var/lib/dpkg/info/pkg:amd64.list", brought);
+    put(root.path(), "usr/lib/pkg/test.pem", "");
+    let before = fs::metadata(root.path().join("var/lib/dpkg/info/pkg:amd64.list")).unwrap();
+    tick(root.path(), &before);
+    assert!(told(&root, &app).contains(&"/usr/lib/pkg/test.pem".to_owned()));
+    let root = asked::root("usr/bin/rpm", &format!("printf '{}'\n", brought.replace('\n', "\\n")));
+    let rpm = told(&root, &|root| {
+        app(root);
+        put(root, "var/lib/rpm/rpmdb.sqlite", "");
+    });
+    assert_eq!(rpm, wanted);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use super::brought::{self, Brought};
 use super::rights::Rights;
 use super::walk::{self, Changed};
 use super::{Answer, Order, accounts, secrets, shown, tree};
@@ -19,17 +20,8 @@ const LARGEST: u64 = 1 << 20;
 /// Findings beyond this many are counted only.
 const MOST: usize = 1000;
 
-/// Where packages alone put files, which are everybody's: nothing in them is read. `usr/local` is not among them.
-const PUBLIC: [&str; 19] = [
-    "usr",
-    "bin",
-    "sbin",
-    "lib",
-    "lib32",
-    "lib64",
-    "libx32",
-    "boot",
-    "efi",
+/// What programs make for everybody of what everybody has: nothing in it is read.
+const GENERATED: [&str; 10] = [
     "etc/alternatives",
     "etc/ssl/certs",
     "etc/selinux",
@@ -138,6 +130,7 @@ fn for_labels(changed: Vec<Changed>, since: (i64, i64), answer: &mut Answer) {
 }
 
 fn findings(root: &Path, order: &Order, changed: &[Changed]) -> Result<Vec<Finding>> {
+    let brought = Brought::of(root, changed, &order.rpm, order.since)?;
     let mut all = Vec::new();
     for (inner, meta) in changed {
         if let Some(finding) = rights(root, inner, meta, order) {
@@ -146,7 +139,9 @@ fn findings(root: &Path, order: &Order, changed: &[Changed]) -> Result<Vec<Findi
         if let Some(finding) = world_writable(inner, meta) {
             all.push(finding);
         }
-        if meta.is_file() && meta.len() > 0 {
+        let is_everybodys = GENERATED.iter().any(|folder| inner.starts_with(folder))
+            || (brought::is_packages(inner) && brought.has(inner, meta));
+        if meta.is_file() && meta.len() > 0 && !is_everybodys {
             all.extend(in_file(root, inner, meta.len())?);
         }
     }
@@ -203,15 +198,7 @@ fn world_writable(inner: &Path, meta: &std::fs::Metadata) -> Option<Finding> {
     })
 }
 
-/// Whether everybody has what is there.
-fn is_public(inner: &Path) -> bool {
-    PUBLIC.iter().any(|folder| inner.starts_with(folder)) && !inner.starts_with("usr/local")
-}
-
 fn in_file(root: &Path, inner: &Path, length: u64) -> Result<Vec<Finding>> {
-    if is_public(inner) {
-        return Ok(Vec::new());
-    }
     let finding = |(found, about)| Finding { found, path: shown(inner), about };
     let mut content = Vec::new();
     if length <= LARGEST {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{LONGEST, heard};
+use super::{LONGEST, heard, rpm_files_since};
 use crate::error::{Failure, Kind};
 use crate::recipe::{Audit, HygieneSpec, Part};
 use crate::report::Reporter;
@@ -22,6 +22,7 @@ use crate::stop::Stop;
 mod accounts;
 mod audit;
 mod before;
+mod brought;
 mod labels;
 mod places;
 mod rights;
@@ -133,6 +134,8 @@ struct Order {
     until: (i64, i64),
     /// Whether the changed paths are wanted, for labels.
     changed: bool,
+    /// The files of rpm's packages, a line each, where it installed some.
+    rpm: String,
 }
 
 /// What the builtin after the steps answers.
@@ -181,7 +184,12 @@ pub async fn clean(
     let policy =
         if spec.parts.contains(&Part::SelinuxLabels) { labels::policy(&sandbox.root)? } else { None };
     let (since, until) = record.times();
-    let order = Order { spec: spec.clone(), before: record.before, since, until, changed: policy.is_some() };
+    let rpm = match spec.audit {
+        Audit::Off => String::new(),
+        _ => rpm_files_since(sandbox, since, stop).await?,
+    };
+    let order =
+        Order { spec: spec.clone(), before: record.before, since, until, changed: policy.is_some(), rpm };
     let argument = serde_json::to_value(order).context("writing what the base had")?;
     let answer = run_builtin(sandbox, AFTER, argument, stop).await.context("cleaning the image")?;
     let mut answer: Answer = serde_json::from_str(&answer).context("reading what was cleaned")?;

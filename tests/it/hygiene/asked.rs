@@ -18,7 +18,7 @@ n=0; while [ $n -lt 70000 ]; do echo $line; n=$((n + 1)); done\n";
 const ENDLESS: &str = "while :; do :; done\n";
 
 /// A root in which `program` does this.
-fn root(program: &str, script: &str) -> Root {
+pub fn root(program: &str, script: &str) -> Root {
     let root = base();
     // What the folders that are links lead to.
     for folder in ["usr/bin", "usr/lib", "usr/lib64", "usr/sbin"] {
