@@ -89,6 +89,14 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
                 found => findings.extend(found?),
             }
         }
+        if args.yes && nix::unistd::geteuid().is_root() {
+            match crate::foundation::sweep(&work) {
+                Ok(removed) => removed.iter().for_each(|path| {
+                    reporter.note(&format!("removed {}, which a killed create-base left", path.display()));
+                }),
+                Err(error) => reporter.warn(&format!("removing what a killed create-base left: {error:#}")),
+            }
+        }
         // Empty cgroups of sandboxes whose helpers were killed: they hold nothing and cost nothing.
         if args.yes
             && is_root

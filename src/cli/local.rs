@@ -10,6 +10,7 @@ use super::{Context, print};
 use crate::cloud::local::{Record, Store};
 use crate::error::{Failure, Kind};
 use crate::plan::Arch;
+use crate::program::Program;
 
 pub mod boot;
 pub mod create_base;
@@ -54,6 +55,18 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     }
 }
 
+/// Runs a subcommand's work, which blocks, beside the runtime: a second signal leaves it where it is.
+fn work<T: Send + 'static>(
+    context: &Context,
+    what: &'static str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    super::block_on(context, async {
+        super::signals::leave_when_hurried(context, None);
+        tokio::task::spawn_blocking(work).await.with_context(|| format!("waiting for {what}"))?
+    })
+}
+
 fn store(context: &Context) -> Result<Store> {
     Store::open(&context.settings.store)
 }
@@ -65,6 +78,11 @@ fn store_to_fill(context: &Context) -> Result<Store> {
         context.reporter.note(&format!("removed {}, which an earlier run left unfinished", left.display()));
     }
     Ok(store)
+}
+
+/// A program that ends with this command, however that ends. Who is not root has no namespace to tie it by.
+fn tied(program: Program) -> Program {
+    if nix::unistd::geteuid().is_root() { program.contained() } else { program }
 }
 
 /// The image's id on standard output, or its record.

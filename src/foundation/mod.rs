@@ -21,16 +21,19 @@ mod bootstrap;
 mod fstab;
 mod inside;
 mod mounted;
+mod place;
 mod release;
 mod run;
 mod script;
 
 pub use bootstrap::{Debian, Sources};
+pub use place::sweep;
 pub use release::Release;
 pub use script::Script;
 
 use inside::Inside;
-use mounted::{MountPoint, Mounted, folder_in};
+use mounted::{Mounted, folder_in};
+use place::Place;
 use run::Tell;
 
 /// How much is on a foundation.
@@ -63,11 +66,12 @@ pub enum Content {
 }
 
 impl Foundation {
-    /// Makes it in an empty file, `size` bytes large. `tell` hears what is going on.
+    /// Makes it in an empty file, `size` bytes large. In `work` it has a folder of its own meanwhile; one that a
+    /// killed maker left is for [`sweep`]. `tell` hears what is going on.
     ///
     /// # Errors
     /// [`Kind::Host`] when this host lacks something; an interruption; the failure of a program, with what it said.
-    pub fn make(&self, file: &Path, size: u64, stop: &Stop, tell: &mut Tell<'_>) -> Result<()> {
+    pub fn make(&self, file: &Path, size: u64, work: &Path, stop: &Stop, tell: &mut Tell<'_>) -> Result<()> {
         self.possible()?;
         let least: u64 = 1 << 30;
         if size < least {
@@ -81,9 +85,8 @@ impl Foundation {
             .and_then(|file| file.set_len(size))
             .with_context(|| format!("sizing {}", file.display()))?;
         let mut disk = Disk::open(&Locator::File(file.to_owned()), Duration::ZERO)?;
-        let target = MountPoint::new()?;
-        let work = tempfile::Builder::new().prefix("bakehouse-work-").tempdir().context("making a folder")?;
-        let made = self.lay(&mut disk, target.path(), work.path(), stop, tell);
+        let place = Place::new(work)?;
+        let made = self.lay(&mut disk, &place.root(), &place.work(), stop, tell);
         // Whichever failed first is told; a device that does not come off after a failure is in the log.
         let released = disk.release();
         made.and(released)
@@ -236,7 +239,9 @@ mod tests {
         let error = foundation(Variant::Cloud, Arch::Arm64, Firmware::Both).possible().unwrap_err();
         assert!(error.to_string().contains("arm64"), "{error:#}");
         let small = foundation(Variant::Tiny, Arch::Arm64, Firmware::Bios);
-        let error = small.make(Path::new("/nowhere"), 1 << 20, &Stop::default(), &mut |_| {}).unwrap_err();
+        let error = small
+            .make(Path::new("/nowhere"), 1 << 20, Path::new("/nowhere"), &Stop::default(), &mut |_| {})
+            .unwrap_err();
         assert!(matches!(crate::error::kind_of(&error), Kind::Usage | Kind::Host), "{error:#}");
     }
 

@@ -1,33 +1,10 @@
-//! What is mounted while a root is filled, and the folders that it is mounted on.
+//! What is mounted while a root is filled, and the folders of a root that it is mounted on.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-
-/// An empty folder to mount on. It is removed as one, never with what may still be mounted there.
-#[derive(Debug)]
-pub(super) struct MountPoint(PathBuf);
-
-impl MountPoint {
-    pub(super) fn new() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("bakehouse-root-").tempdir();
-        Ok(Self(folder.context("making a folder to mount on")?.keep()))
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for MountPoint {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir(&self.0) {
-            tracing::warn!("removing {}: {error}", self.0.display());
-        }
-    }
-}
 
 /// Something mounted, until it is dropped.
 #[derive(Debug)]

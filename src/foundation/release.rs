@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Failure, Kind};
 use crate::recipe::RELEASES;
+use crate::recipe::url::holds_credentials;
 
 /// A release that a foundation can be made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +44,7 @@ struct Entry {
 }
 
 /// The sources of a Debian host, turned to `wanted`: so that a host which has a mirror nearby uses it. None where the
-/// host has no entry for its own release.
+/// host has no entry for its own release, or none without credentials in its address.
 ///
 /// `files` are apt's source files: name and text. `host` is the host's own code name.
 pub fn sources_like_host(files: &[(String, String)], host: &str, wanted: &str) -> Option<String> {
@@ -51,7 +52,9 @@ pub fn sources_like_host(files: &[(String, String)], host: &str, wanted: &str) -
         if name.ends_with(".sources") { stanzas(text) } else { one_line_entries(text) }
     });
     let mut text = String::new();
-    for entry in entries {
+    for mut entry in entries {
+        // They would stay in the image, for whoever has it to read.
+        entry.uris.retain(|uri| !holds_credentials(uri));
         let suites: Vec<_> = entry
             .suites
             .iter()
@@ -60,7 +63,8 @@ pub fn sources_like_host(files: &[(String, String)], host: &str, wanted: &str) -
             .collect();
         let fits = entry.types.iter().any(|kind| kind == "deb")
             && entry.components.iter().any(|component| component == "main")
-            && !suites.is_empty();
+            && !suites.is_empty()
+            && !entry.uris.is_empty();
         if !fits {
             continue;
         }
@@ -205,6 +209,18 @@ mod tests {
         Signed-By: /k.gpg
         Trusted: yes
         ");
+    }
+
+    #[test]
+    fn a_hosts_source_with_credentials_is_left_out() {
+        let text = "deb https://me:token@mirror.example/debian bookworm main\n\
+                    deb https://open.example/debian bookworm main\n";
+        let like = like_host("sources.list", text, "bookworm").unwrap();
+        assert!(like.contains("URIs: https://open.example/debian\n") && !like.contains("token"), "{like}");
+        let one = text.lines().next().unwrap();
+        assert_eq!(like_host("sources.list", one, "bookworm"), None);
+        let both = "Types: deb\nURIs: https://me:token@a.example https://b.example\nSuites: bookworm\nComponents: main\n";
+        assert!(like_host("x.sources", both, "bookworm").unwrap().contains("URIs: https://b.example\n"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::definition::{Param, ParamType, PathKind};
 use super::source::{self, Named};
 use super::{Builder, FileFacts, STEP_FOLDER, StagedFile, Value};
 use crate::recipe::reader::{Complaints, Table, listed, shown, wrong_type};
+use crate::recipe::url::{CREDENTIALS_HELP, holds_credentials};
 use crate::recipe::{Complaint, RawValue, Spanned};
 
 mod plain;
@@ -20,6 +21,16 @@ pub(super) use relations::missing;
 pub(super) struct Values<'b> {
     pub(super) builder: Builder<'b>,
     pub(super) staged: Vec<StagedFile>,
+}
+
+/// Whether a text of it is a URL with credentials: tables are what package managers are told of repositories.
+fn has_credentials(value: &Value) -> bool {
+    match value {
+        Value::String(text) => holds_credentials(text),
+        Value::List(items) => items.iter().any(has_credentials),
+        Value::Map(fields) => fields.values().any(has_credentials),
+        _ => false,
+    }
 }
 
 /// A parameter of this name, where it is true, makes templates of the files that the paths beside it name.
@@ -71,7 +82,12 @@ impl Values<'_> {
                     missing(at_least_one, &mut table, complaints, |group| {
                         Complaint::new(format!("an item of {what} needs {group}"), item.span.clone())
                     });
-                    tables.push(Value::Map(self.params(schema, table, &place, complaints)));
+                    let table = Value::Map(self.params(schema, table, &place, complaints));
+                    if has_credentials(&table) {
+                        let message = format!("a URL of {what} holds credentials");
+                        complaints.push(Complaint::new(message, item.span.clone()).help(CREDENTIALS_HELP));
+                    }
+                    tables.push(table);
                 }
                 relations::repeated(what, schema, items, complaints);
                 Some(Value::List(tables))

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::format::{endings, format_of};
 use super::object::Object;
 use crate::recipe::reader::{Complaints, Table, shown, string, wrong_type};
+use crate::recipe::url::holds_credentials;
 use crate::recipe::{Complaint, RawValue, Spanned};
 
 /// What a text of the recipe names.
@@ -299,7 +300,7 @@ fn address_and_name(
     }
     let (path, _) = rest.split_once(['?', '#']).unwrap_or((rest, ""));
     let (host, path) = path.split_once('/').unwrap_or((path, ""));
-    if host.contains('@') {
+    if holds_credentials(&text.value) {
         return refuse(
             "the URL holds credentials",
             "they would stand in logs and tags; fetch the file first",

@@ -27,6 +27,7 @@ mod tags;
 pub mod template;
 mod tree;
 pub mod units;
+pub mod url;
 pub mod vars;
 pub(crate) mod volume;
 mod when;

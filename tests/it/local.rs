@@ -1,12 +1,16 @@
 //! The local store and its subcommands, on real files.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use bakehouse::disk::loopdev::LoopDevice;
 use nix::mount::MsFlags;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::support::bases::{self, debian_base, rpm_base, store_with, tiny_base};
 use crate::support::host::{has, in_own_mounts, run};
@@ -31,16 +35,20 @@ impl Kitchen {
     }
 
     fn bakehouse(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_bakehouse"))
+        self.command(arguments).output().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bakehouse"));
+        command
             .args(arguments)
             .current_dir(self.folder.path())
             .env("BAKEHOUSE_CLOUD", "local")
             .env("BAKEHOUSE_STORE", self.path("store"))
             .env("BAKEHOUSE_STATE", self.path("state"))
             .env("BAKEHOUSE_CACHE", self.path("cache"))
-            .env_remove("BAKEHOUSE_OUTPUT")
-            .output()
-            .unwrap()
+            .env_remove("BAKEHOUSE_OUTPUT");
+        command
     }
 
     /// A raw disk of 64 MiB with something in it.
@@ -243,7 +251,6 @@ fn a_foundation_that_was_interrupted_leaves_nothing() {
     if !has(bases::NEEDED) {
         return;
     }
-    use std::io::{BufRead as _, BufReader};
     let kitchen = Kitchen::new();
     let mut child = Command::new(env!("CARGO_BIN_EXE_bakehouse"))
         .args(["local", "create-base", "debian-12", "--variant", "tiny"])
@@ -303,6 +310,107 @@ fn a_host_whose_apt_does_not_know_debians_keys_makes_a_base_of_debian() {
         let status = child.wait().unwrap().code();
         assert!(verified, "{more}: {status:?} {said:#?}");
     }
+}
+
+/// Waits for what the command does, without a word to wait for.
+fn until(what: &str, mut met: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !met() {
+        assert!(Instant::now() < deadline, "{what}: not within two minutes");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_second_signal_waits_for_nothing() {
+    if !has(&["qemu-img"]) {
+        return;
+    }
+    let kitchen = Kitchen::new();
+    kitchen.disk("disk.raw");
+    done(&kitchen.local(&["import", "disk.raw", "--name", "web"]));
+    // Whoever changes which images there are waits for whoever has this, and hears no signal there.
+    let lock = fs::File::open(kitchen.path("store/lock")).unwrap();
+    let _held = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    let mut command = kitchen.command(&["local", "import", "disk.raw", "--name", "second"]);
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let (pid, waits) = (Pid::from_raw(i32::try_from(child.id()).unwrap()), format!(" {} ", child.id()));
+    until("it waits for the store", || {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| line.contains("->") && line.contains(&waits))
+    });
+    kill(pid, Signal::SIGTERM).unwrap();
+    let mut lines = lines.skip_while(|line| !line.contains("stopping: "));
+    assert!(lines.next().is_some(), "it heard the first");
+    kill(pid, Signal::SIGINT).unwrap();
+    let mut status = None;
+    until("the command ends", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(143));
+    assert!(lines.any(|line| line.contains("a second signal asked")));
+}
+
+/// Processes of this host that have a word among their arguments.
+fn running(word: &str) -> usize {
+    let lines = fs::read_dir("/proc").unwrap().flatten().map(|entry| fs::read(entry.path().join("cmdline")));
+    let has = |line: &Vec<u8>| line.split(|byte| *byte == 0).any(|argument| argument == word.as_bytes());
+    lines.flatten().filter(has).count()
+}
+
+#[test]
+fn an_export_that_is_killed_leaves_no_file_and_no_program() {
+    if !has(&["qemu-img", "setpriv", "unshare"]) {
+        return;
+    }
+    let kitchen = Kitchen::new();
+    kitchen.disk("disk.raw");
+    done(&kitchen.local(&["import", "disk.raw", "--name", "web"]));
+    let (bin, mark) = (kitchen.path("bin"), kitchen.path("mark"));
+    fs::create_dir(&bin).unwrap();
+    let slow = bin.join("qemu-img");
+    let mark = mark.to_str().unwrap();
+    fs::write(&slow, format!("#!/bin/sh\necho > {mark}\nexec sh -c 'sleep 1000; true' {mark}\n")).unwrap();
+    fs::set_permissions(&slow, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    fs::create_dir(kitchen.path("out")).unwrap();
+    let mut command = kitchen.command(&["local", "export", "web", "out/web.qcow2"]);
+    let mut child = command.env("PATH", path).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    until("qemu-img runs", || running(mark) > 0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until("qemu-img ends", || running(mark) == 0);
+    assert_eq!(fs::read_dir(kitchen.path("out")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_foundation_that_was_killed_leaves_what_gc_removes() {
+    if !has(bases::NEEDED) {
+        return;
+    }
+    let kitchen = Kitchen::new();
+    let temporary = kitchen.path("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let mut command = kitchen.command(&["local", "create-base", "debian-12", "--variant", "tiny"]);
+    command.env("TMPDIR", &temporary).stderr(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("apt-get update")), "mmdebstrap is at work");
+    let own = format!("create-base-{}-", child.id());
+    let places = || {
+        let entries = fs::read_dir("/run/bakehouse").unwrap().flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&own)).count()
+    };
+    done(&kitchen.bakehouse(&["gc", "--yes"]));
+    assert_eq!(places(), 1, "a live maker's stays");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(places(), 1);
+    done(&kitchen.bakehouse(&["gc", "--yes"]));
+    assert_eq!((places(), fs::read_dir(&temporary).unwrap().count()), (0, 0));
+    until("its disk is let go", || crate::support::host::loops_of(&kitchen.path("store")).is_empty());
 }
 
 /// Debian's own dnf, run in the root as a bake would: from the repository, with a dependency and a scriptlet.

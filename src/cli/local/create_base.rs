@@ -1,17 +1,19 @@
 //! `bakehouse local create-base`: a foundation image of packages alone.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use crate::cli::{Context, block_on, private_mounts};
+use crate::cli::{Context, WORK, private_mounts};
 use crate::cloud::local::{NewImage, Origin, Provenance};
 use crate::disk::Layout;
 use crate::error::{Failure, Kind};
 use crate::foundation::{Content, Debian, Foundation, Release, Sources, Variant};
 use crate::plan::Arch;
 use crate::recipe::units::parse_size;
+use crate::recipe::url::{CREDENTIALS_HELP, holds_credentials};
 use crate::recipe::{Firmware, RootFilesystem};
 
 /// What it is made of.
@@ -54,16 +56,15 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     let (foundation, size) = foundation(context, args)?;
     private_mounts("making a foundation image")?;
     let store = super::store_to_fill(context)?;
+    crate::foundation::sweep(Path::new(WORK))?;
     let image = new_image(&foundation, args)?;
     let (reporter, stop) = (context.reporter.clone(), context.stop.clone());
     let about = format!("{} in {}", foundation.name(), store.folder().display());
-    let record = block_on(context, async move {
-        reporter.phase("base", &about);
-        let work = move || {
-            let mut tell = |line: &str| reporter.line("create-base", line);
-            store.add(image, |file| foundation.make(file, size, &stop, &mut tell))
-        };
-        tokio::task::spawn_blocking(work).await.context("waiting for the foundation")?
+    reporter.phase("base", &about);
+    let record = super::work(context, "the foundation", move || {
+        let mut tell = |line: &str| reporter.line("create-base", line);
+        let place = Path::new(WORK);
+        store.add(image, |file| foundation.make(file, size, place, &stop, &mut tell))
     })?;
     let took = context.reporter.elapsed().as_secs_f64();
     context.reporter.note(&format!("{} is {}, made in {took:.1} s", record.name, record.id));
@@ -79,6 +80,10 @@ fn foundation(context: &Context, args: &Args) -> Result<(Foundation, u64)> {
     // They become part of one argument of mmdebstrap, whose patterns (`?`, `~`) may stay.
     if let Some(odd) = args.include.iter().find(|name| name.is_empty() || name.starts_with('-')) {
         return Err(Failure::new(Kind::Usage, format!("--include: {odd:?} is no package's name")).into());
+    }
+    if args.mirror.as_deref().is_some_and(holds_credentials) {
+        let message = "--mirror: the URL holds credentials";
+        return Err(Failure::new(Kind::Usage, message).hint(CREDENTIALS_HELP).into());
     }
     let debian = Debian {
         release,

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use crate::cli::{Context, block_on};
+use crate::cli::Context;
 use crate::cloud::local::{NewImage, Origin, Provenance};
 use crate::error::{Failure, Kind};
 use crate::program::Program;
@@ -70,14 +70,11 @@ pub fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     let (file, format) = (args.file.clone(), args.format.clone());
     let stop = context.stop.clone();
     context.reporter.phase("import", &args.file.display().to_string());
-    let record = block_on(context, async move {
-        let work = move || {
-            store.name_free(&image.name)?;
-            let info = look(&file, format, &stop)?;
-            store.check_room(info.actual_size, &file)?;
-            store.add(image, |target| convert(&file, &info.format, target, &stop))
-        };
-        tokio::task::spawn_blocking(work).await.context("waiting for the import")?
+    let record = super::work(context, "the import", move || {
+        store.name_free(&image.name)?;
+        let info = look(&file, format, &stop)?;
+        store.check_room(info.actual_size, &file)?;
+        store.add(image, |target| convert(&file, &info.format, target, &stop))
     })?;
     super::print_image(context.output, &record)
 }
@@ -145,7 +142,7 @@ fn vmdk_stands_alone(specific: &serde_json::Value, file: &Path) -> Result<()> {
 
 /// Writes the image's content to `target`, blocks of zeroes as holes.
 fn convert(file: &Path, format: &str, target: &Path, stop: &Stop) -> Result<()> {
-    Program::new("qemu-img")
+    super::tied(Program::new("qemu-img"))
         .args(["convert", "-f", format, "-O", "raw", "-S", "4k"])
         .arg(local_file(file)?)
         .arg(target)

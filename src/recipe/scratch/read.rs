@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::super::reader::{Complaints, Table, did_you_mean, listed, shown, wrong_type};
+use super::super::url::{CREDENTIALS_HELP, holds_credentials};
 use super::super::{Complaint, DiskSpec, RawValue, Spanned};
 use super::{Bootstrap, Firmware, MISFIT_HELP, RELEASES, RootFilesystem, ScratchSpec};
 use crate::plan::Arch;
@@ -120,6 +121,10 @@ fn bootstrap(table: &mut Table, complaints: &mut Complaints) -> Option<Bootstrap
     {
         let help = "as in mirror = \"https://deb.debian.org/debian\"";
         complaints.push(Complaint::new("`mirror` must be a URL", mirror.span.clone()).help(help));
+    }
+    if let Some(mirror) = mirror.as_ref().filter(|mirror| holds_credentials(&mirror.value)) {
+        let complaint = Complaint::new("the URL of `mirror` holds credentials", mirror.span.clone());
+        complaints.push(complaint.help(CREDENTIALS_HELP));
     }
     for (extra, with, there) in [
         ("packages", "release", own.is_some()),

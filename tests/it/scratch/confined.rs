@@ -171,3 +171,24 @@ fn packages_scripts_of_a_bootstrap_run_in_the_sandbox() {
         bakery.assert_nothing_left();
     });
 }
+
+#[test]
+fn credentials_in_a_repositorys_address_are_refused() {
+    let bakery = bakery(None, BOOTSTRAP);
+    let address = "https://me:token@mirror.example/debian";
+    let of_release = format!("release = \"debian-12\", mirror = \"{address}\"");
+    bakery
+        .bake(&recipe(&of_release, ""), &["--dry-run"])
+        .refused(3, &["the URL of `mirror` holds credentials"]);
+    for repository in [
+        format!(
+            "use = \"apt\"\nrepositories = [{{ name = \"own\", uris = [\"{address}\"], suites = [\"./\"] }}]\n"
+        ),
+        format!("use = \"dnf\"\nrepositories = [{{ name = \"own\", baseurl = [\"{address}\"] }}]\n"),
+    ] {
+        let text = format!("{}[[step]]\n{repository}", recipe(&script(""), ""));
+        bakery.bake(&text, &["--dry-run"]).refused(3, &["a URL of `repositories` holds credentials"]);
+    }
+    let words = ["local", "create-base", "debian-12", "--mirror", address];
+    bakery.bakehouse(&words).refused(2, &["--mirror: the URL holds credentials"]);
+}
