@@ -91,6 +91,9 @@ def _unstick(state, asked, document):
         for region in state.regions.values():
             for volume in region.volumes.values():
                 unstick(state, volume)
+            for image in region.images.values():
+                if image.state == "pending" and image.source is None:
+                    image.state = "available"
     return {}
 
 
