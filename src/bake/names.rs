@@ -44,7 +44,7 @@ pub async fn called(
         Collision::Replace { .. } => {
             let old = cloud.shelf(None).await?.image(&taken_by).await?;
             match old.and_then(|old| old.protection) {
-                Some(how) => Err(protected(name, &taken_by, &how).into()),
+                Some(how) => Err(protected(name, &taken_by, None, &how).into()),
                 None => Ok(Called { name: name.to_owned(), replaces: Some(taken_by) }),
             }
         }

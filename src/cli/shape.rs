@@ -41,7 +41,7 @@ pub struct Shape {
     /// How the image boots
     #[arg(long, value_name = "MODE", value_parser = ["legacy-bios", "uefi", "uefi-preferred"])]
     pub boot_mode: Option<String>,
-    /// A file with the UEFI variable store, bytes or base64
+    /// A file with the UEFI variable store, bytes or base64; or none
     #[arg(long, value_name = "FILE")]
     pub uefi_data: Option<PathBuf>,
     /// Whether the image has a TPM
@@ -50,6 +50,14 @@ pub struct Shape {
     /// Whether instances require version 2 of the metadata service
     #[arg(long, value_name = "VERSION", value_parser = ["v2.0", "none"])]
     pub imds: Option<String>,
+    /// Whether the image has enhanced networking with ENA
+    #[arg(long, alias = "ena-networking", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true")]
+    pub ena: Option<bool>,
+    /// Whether the image has enhanced networking with the Intel 82599 VF interface
+    #[arg(long, alias = "enhanced-networking", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true")]
+    pub sriov: Option<bool>,
     /// A tag of the bake's volume alone; repeatable
     #[arg(long = "volume-tag", value_name = "KEY=VALUE")]
     pub volume_tags: Vec<String>,
@@ -106,8 +114,12 @@ impl Shape {
         let version = |said: &Option<String>| said.as_ref().map(|said| said == "v2.0");
         lay(&mut shape.tpm, &version(&self.tpm));
         lay(&mut shape.imds, &version(&self.imds));
-        if let Some(file) = &self.uefi_data {
-            shape.uefi_data = Some(read_uefi(file)?);
+        lay(&mut shape.ena, &self.ena);
+        lay(&mut shape.sriov, &self.sriov);
+        match &self.uefi_data {
+            Some(none) if none.as_os_str() == "none" => shape.uefi_data = Some(UefiData::None),
+            Some(file) => shape.uefi_data = Some(read_uefi(file)?),
+            None => {}
         }
         for (flag, said, tags) in [
             ("--volume-tag", &self.volume_tags, &mut recipe.tags.volume),

@@ -18,12 +18,14 @@ pub fn name_taken(name: &str, by: &str) -> Failure {
     )
 }
 
-/// That an image cannot be replaced: it is protected from being deregistered, `how` in EC2's words.
-pub fn protected(name: &str, image: &str, how: &str) -> Failure {
+/// That an image cannot be replaced, in another Region where one is named: it is protected from being deregistered,
+/// `how` in EC2's words.
+pub fn protected(name: &str, image: &str, region: Option<&str>, how: &str) -> Failure {
+    let there = region.map(|region| format!(" in {region}")).unwrap_or_default();
     let message = format!(
-        "the image name {name} is taken by {image}, which cannot be replaced: it is protected from being deregistered ({how})"
+        "the image name {name} is taken by {image}{there}, which cannot be replaced: it is protected from being deregistered ({how})"
     );
-    Failure::new(Kind::Name, message).hint(format!("{}, or give another name", end_protection(image, None)))
+    Failure::new(Kind::Name, message).hint(format!("{}, or give another name", end_protection(image, region)))
 }
 
 /// How the protection of an image from being deregistered is ended, in another Region where one is named.

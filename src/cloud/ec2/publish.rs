@@ -84,11 +84,13 @@ impl Ec2 {
         }
         let Some(name) = name else { return Ok(()) };
         for (region, taken) in self.holders_elsewhere(&targets.copies, name).await? {
-            let id = format!("{} in {region}", taken.image_id().unwrap_or_default());
+            let id = taken.image_id().unwrap_or_default();
             match (targets.collision, protection(&taken)) {
                 (Collision::Replace { .. }, None) => {}
-                (Collision::Replace { .. }, Some(how)) => return Err(protected(name, &id, how).into()),
-                _ => return Err(name_taken(name, &id).into()),
+                (Collision::Replace { .. }, Some(how)) => {
+                    return Err(protected(name, id, Some(&region), how).into());
+                }
+                _ => return Err(name_taken(name, &format!("{id} in {region}")).into()),
             }
         }
         Ok(())

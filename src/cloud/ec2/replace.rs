@@ -48,7 +48,7 @@ impl Ec2 {
                 ControlFlow::Break(made) => return Ok(made),
             };
             if let Some(how) = protection(&old) {
-                return Err(protected(&new.spec.name, old.image_id().unwrap_or_default(), how).into());
+                return Err(protected(&new.spec.name, old.image_id().unwrap_or_default(), None, how).into());
             }
             let provisional = Thing::Provisional { region: self.api.region.clone(), bake: bake.clone() };
             let spec = crate::cloud::ImageSpec { name: bake.0.clone(), ..new.spec.clone() };

@@ -243,8 +243,8 @@ impl There<'_> {
 
     fn replaceable(&self, old: Option<&Image>) -> Result<()> {
         let Some((old, how)) = old.and_then(|old| Some((old, protection(old)?))) else { return Ok(()) };
-        let old = format!("{} in {}", old.image_id().unwrap_or_default(), self.api.region);
-        Err(protected(&self.image.name, &old, how).into())
+        let old = old.image_id().unwrap_or_default();
+        Err(protected(&self.image.name, old, Some(&self.api.region), how).into())
     }
 
     async fn seen(&self, image: &str, effort: Effort<'_>) -> Result<Image> {

@@ -120,7 +120,7 @@ fn a_volume_that_somebody_else_has_or_that_is_a_bakes_is_refused() {
         (json!({"zone": "eu-west-1c"}), ["is in eu-west-1c, and this builder in eu-west-1b", "snapshot"]),
         (
             json!({"tags": {"bakehouse:bake": "bake-0123456789abcdef0"}}),
-            ["bake-0123456789abcdef0's", "gc` deletes it"],
+            ["bake-0123456789abcdef0's", "gc --yes` deletes it"],
         ),
         (json!({"state": "creating"}), ["is creating", "wait"]),
     ] {

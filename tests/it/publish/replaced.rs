@@ -134,9 +134,10 @@ fn a_number_is_free_in_every_region_and_a_protected_copy_is_not_replaced() {
         .seed(disk.path(), json!({"name": "web", "region": FAR, "protection": "enabled-with-cooldown"}));
     standin.seed(disk.path(), json!({"name": "web-2"}));
     bakery.put("recipe.toml", recipe("replace"));
-    bakery
-        .bakehouse(&["bake", "recipe.toml"])
-        .refused(12, &[&taken, FAR, "protected from being deregistered"]);
+    bakery.bakehouse(&["bake", "recipe.toml"]).refused(
+        12,
+        &[&taken, "protected from being deregistered", &format!("--image-id {taken} --region {FAR};")],
+    );
     assert_eq!(modifying(standin), Vec::<Value>::new());
     bakery.put("recipe.toml", recipe("suffix"));
     bakery.bakehouse(&["bake", "recipe.toml"]).good();

@@ -207,7 +207,7 @@ fn a_recipes_shape_reaches_ec2_and_a_dry_run_shows_it_beside_the_bases() {
 #[test]
 fn a_device_of_a_snapshot_is_registered_as_one() {
     let Some(builder) = Builder::start(&Options::default(), base()) else { return };
-    let snapshot = "snap-0123456789abcdef0";
+    let snapshot = &builder.snapshot;
     let recipe = format!(
         "[image]\nname = \"with data\"\n[base]\nname = \"base-*\"\nowner = \"self\"\n[[device]]\nname = \"/dev/sdf\"\n\
          snapshot = \"{snapshot}\"\n[[step]]\nuse = \"script\"\nscript = \"setup.sh\"\n"

@@ -30,6 +30,30 @@ fn the_root_devices_name_is_said_over_any_base() {
 }
 
 #[test]
+fn networking_and_no_uefi_data_are_said_over_any_base() {
+    let about = json!({"ena_support": true, "sriov_net_support": "simple"});
+    let Some(builder) = Builder::start(&Options::default(), about) else { return };
+    let Builder { standin, bakery, .. } = &builder;
+    for (flags, ena, sriov) in [
+        (&["--ena=false", "--sriov", "--uefi-data", "none"][..], None, Some("simple")),
+        (&["--ena-networking"], Some("true"), Some("simple")),
+        (&["--ena", "--sriov=false"], Some("true"), None),
+    ] {
+        standin.clear_requests();
+        let ran = bakery.bakehouse(&[&["bake", "recipe.toml", "--suffix"][..], flags].concat()).good();
+        let sent = standin.requests_of("RegisterImage", 1, std::time::Duration::ZERO)[0]["params"].clone();
+        let of = |key: &str| sent[key].as_str().filter(|said| *said != "false").map(str::to_owned);
+        let shown = format!("{flags:?}: {sent:#} {}", ran.told());
+        assert_eq!(of("EnaSupport").as_deref(), ena, "{shown}");
+        assert_eq!(of("SriovNetSupport").as_deref(), sriov, "{shown}");
+        assert_eq!(of("UefiData"), None, "{shown}");
+    }
+    let ran = bakery.bakehouse(&["bake", "recipe.toml", "--ena=perhaps"]);
+    assert_eq!(ran.status, Some(2), "{}", ran.told());
+    bakery.assert_nothing_left();
+}
+
+#[test]
 fn what_a_flag_cannot_mean_is_refused() {
     let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
     let Builder { standin, bakery, .. } = &builder;
