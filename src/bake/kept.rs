@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::Kitchen;
 use crate::journal::{Journal, Record};
 use crate::recipe::units::show_duration;
 use crate::report::Reporter;
@@ -36,6 +37,26 @@ pub fn kept_until(record: &Record, kept_for: Duration, now: Timestamp) -> Option
     // With a clock that was set back it seems to be from the future: "now" releases it all the same.
     let waits = kept_for > Duration::ZERO && now < until && !record.is_half_replaced();
     waits.then_some(until)
+}
+
+impl Kitchen<'_> {
+    /// Tells what there is of a disk that stays.
+    pub(super) fn tell_kept(&self, journal: &Journal) {
+        for entry in journal.owned() {
+            self.reporter.warn(&format!("kept, as asked: {entry}"));
+        }
+    }
+
+    /// Tells of the image of a bake that failed although that stands, and how to go on; whether there is one.
+    pub(super) fn tell_good(&self, journal: &Journal) -> bool {
+        let Some(image) = journal.kept_image() else { return false };
+        let what = image.made.unwrap_or_else(|| image.thing.to_string());
+        let bake = journal.path().file_stem().unwrap_or_default().display();
+        self.reporter.warn(&format!(
+            "the image {what} is good, but not all that comes after it is done: `bakehouse bake --resume {bake}` goes on"
+        ));
+        true
+    }
 }
 
 #[cfg(test)]

@@ -385,23 +385,6 @@ impl Kitchen<'_> {
         }
     }
 
-    pub(super) fn tell_kept(&self, journal: &Journal) {
-        for entry in journal.owned() {
-            self.reporter.warn(&format!("kept, as asked: {entry}"));
-        }
-    }
-
-    /// Tells of the image of a bake that failed although that stands, and how to go on; whether there is one.
-    pub(super) fn tell_good(&self, journal: &Journal) -> bool {
-        let Some(image) = journal.kept_image() else { return false };
-        let what = image.made.unwrap_or_else(|| image.thing.to_string());
-        let bake = journal.path().file_stem().unwrap_or_default().display();
-        self.reporter.warn(&format!(
-            "the image {what} is good, but not all that comes after it is done: `bakehouse bake --resume {bake}` goes on"
-        ));
-        true
-    }
-
     pub(super) fn work_folder(&self, plan: &Plan) -> PathBuf {
         self.work.join(&plan.bake.0)
     }

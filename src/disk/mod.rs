@@ -11,10 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 
-use crate::error::{Failure, Kind};
 use crate::plan::{CleanlyClosed, Locator};
 
 mod attach;
@@ -24,6 +22,7 @@ mod close;
 mod fstab;
 mod given;
 mod grow;
+mod held;
 mod holders;
 mod layout;
 mod locate;
@@ -44,6 +43,8 @@ use block::Block;
 use loopdev::LoopDevice;
 
 pub use given::look;
+pub use held::Held;
+use held::lock;
 pub use layout::{LaidOut, Layout};
 pub use survey::{Area, Filesystem, Survey};
 pub use table::Label;
@@ -95,16 +96,6 @@ pub struct ClosedDisk {
     proof: CleanlyClosed,
     held: Held,
 }
-
-/// Keeps other bakes off a closed disk. What is the user's own, or is attached already, another bake of it could open
-/// as soon as its root is unmounted, and what is captured then would be half of each.
-#[derive(Debug)]
-#[must_use = "dropped, it lets other bakes in"]
-pub struct Held(
-    /// Of a device. A loop device of our own goes with the close, and its file is asked for when it is copied.
-    #[expect(dead_code, reason = "it is there to be dropped")]
-    Option<Flock<File>>,
-);
 
 /// Where a disk's blocks come from.
 #[derive(Debug)]
@@ -229,28 +220,6 @@ impl Disk {
         drop(self.lock);
         self.device.release()
     }
-}
-
-/// Locks a device against udev, and makes sure that nobody else works on it.
-fn lock(block: &Block) -> Result<Flock<File>> {
-    let lock = lock_within(block, wait::SETTLE)?;
-    block.unused()?;
-    Ok(lock)
-}
-
-/// Locks a device once nobody else has it locked.
-fn lock_within(block: &Block, at_most: Duration) -> Result<Flock<File>> {
-    let locked =
-        wait::until(at_most, || match Flock::lock(block.open()?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(lock)),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(errno).with_context(|| format!("locking {}", block.node.display())),
-        })?;
-    locked.ok_or_else(|| {
-        Failure::new(Kind::Disk, format!("{} is locked by another process", block.node.display()))
-            .hint("see who: fuser -v on the device")
-            .into()
-    })
 }
 
 /// For what goes wrong after the error that is reported.
@@ -379,17 +348,6 @@ impl MountedRoot {
             device.release().map_err(|error| close::as_capture(error, &node))?;
         }
         Ok(ClosedDisk { proof: CleanlyClosed::witnessed(), held })
-    }
-
-    /// Locks the device while its root is mounted still. Another bake that has it locked sees that mount, and gives up
-    /// within [`wait::SETTLE`].
-    fn hold(&self) -> Result<Held> {
-        match &self.device {
-            Some(Device::Volume { block, .. }) => {
-                lock_within(block, wait::CLAIMED).map(|lock| Held(Some(lock)))
-            }
-            _ => Ok(Held(None)),
-        }
     }
 }
 
