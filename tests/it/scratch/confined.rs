@@ -115,13 +115,17 @@ fn mirror(folder: &Path, key: &Key, mark: &Path) {
     key.gpg(&["--clearsign", "--output", signed.to_str().unwrap(), release.to_str().unwrap()]);
 }
 
-/// Gives this thread's mounts an /etc/apt that trusts the key and has a password.
+/// Gives this thread's mounts an /etc/apt that trusts the key too and has a password.
 fn own_apt(key: &Key) {
     mount(Some("none"), "/etc/apt", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
     for name in ["apt.conf.d", "trusted.gpg.d", "sources.list.d", "preferences.d"] {
         fs::create_dir(Path::new("/etc/apt").join(name)).unwrap();
     }
     fs::copy(&key.public, "/etc/apt/trusted.gpg.d/test.asc").unwrap();
+    // As every Debian's does; of an apt that does not trust these keys none but these are asked for.
+    let debian = "debian-archive-keyring.gpg";
+    fs::copy(Path::new("/usr/share/keyrings").join(debian), Path::new("/etc/apt/trusted.gpg.d").join(debian))
+        .unwrap();
     let settings = "Acquire::http::Proxy \"http://me:a password of apt@proxy.example:1/\";\n\
                     Acquire::http::Proxy::127.0.0.1 \"DIRECT\";\n";
     fs::write("/etc/apt/apt.conf.d/50own", settings).unwrap();
