@@ -250,7 +250,11 @@ mod tests {
             let values = argument.get_possible_values();
             let value = values.first().map_or("200", |value| value.get_name());
             let takes = argument.get_action().takes_values();
-            let words: Vec<_> = flag.as_deref().into_iter().chain(takes.then_some(value)).collect();
+            let joined = flag.as_ref().map(|flag| format!("{flag}={value}"));
+            let words: Vec<_> = match &joined {
+                Some(joined) if argument.is_require_equals_set() => vec![joined.as_str()],
+                _ => flag.as_deref().into_iter().chain(takes.then_some(value)).collect(),
+            };
             let error = refused(&words).unwrap_err();
             assert_eq!(kind_of(&error), Kind::Usage, "{words:?}");
             let named = flag.as_deref().unwrap_or("a recipe or packages");
