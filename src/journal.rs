@@ -167,6 +167,11 @@ impl Journal {
         state.join("bakes").join(format!("{bake}.journal"))
     }
 
+    /// The bake whose journal a file is, by its name.
+    pub fn bake_of(path: &Path) -> BakeId {
+        BakeId(path.file_stem().unwrap_or_default().to_string_lossy().into_owned())
+    }
+
     /// The journals in a state folder, oldest first.
     pub fn all(state: &Path) -> Result<Vec<PathBuf>> {
         let folder = state.join("bakes");
@@ -318,8 +323,7 @@ fn read_or_unborn(text: &str, path: &Path) -> Result<Record> {
     if text.contains('\n') {
         return read(text).with_context(|| format!("reading the journal {}", path.display()));
     }
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    Ok(Record::unborn(BakeId(stem.into_owned())))
+    Ok(Record::unborn(Journal::bake_of(path)))
 }
 
 fn lock(file: File, path: &Path) -> Result<Flock<File>> {

@@ -123,7 +123,7 @@ pub async fn journals(
                 }
             }
             Err(error) => findings.push(Finding {
-                bake: bake_of(&path),
+                bake: Journal::bake_of(&path).0,
                 what: "all that its journal owns".to_owned(),
                 id: None,
                 verdict: Verdict::Failed(format!(
@@ -159,11 +159,6 @@ fn left_alone(record: &Record, until: jiff::Timestamp, reporter: &Reporter) -> V
             verdict: Verdict::KeptUntil(until.clone()),
         })
         .collect()
-}
-
-/// The bake whose journal a file is, by its name.
-fn bake_of(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Whether a journal tells of anything that is to be released, or of hooks of which somebody is to be told.
@@ -238,7 +233,7 @@ fn known(state: &Path) -> Result<Known> {
             // One that is not even begun owns nothing. What the bake of one that cannot be read left is found like all
             // that has no journal; while it lives, all that bears its name is its own.
             if Journal::is_live(&path)? {
-                known.bakes.push(bake_of(&path));
+                known.bakes.push(Journal::bake_of(&path).0);
                 known.files.extend(journal::files_named(&text));
             }
             continue;

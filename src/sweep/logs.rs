@@ -24,8 +24,7 @@ pub fn logs(logs: &Path, state: &Path, older: Duration, now: SystemTime, act: bo
         Ok(journals) => journals,
         Err(error) => return (Swept::default(), Err(error)),
     };
-    let open: BTreeSet<_> =
-        journals.iter().filter_map(|journal| Some(journal.file_stem()?.to_str()?.to_owned())).collect();
+    let open: BTreeSet<_> = journals.iter().map(|journal| Journal::bake_of(journal).0).collect();
     let remove: &Remove<'_> = &|path| std::fs::remove_file(path);
     let mut broom = Broom::new(older, now, act.then_some(remove));
     broom.files(logs, broom.before, |name| {

@@ -292,7 +292,7 @@ impl Ec2 {
 }
 
 /// Whether a bake registered an image.
-fn is_of(image: &aws_sdk_ec2::types::Image, bake: &BakeId) -> bool {
+pub(super) fn is_of(image: &aws_sdk_ec2::types::Image, bake: &BakeId) -> bool {
     tags(image.tags()).get(BAKE_TAG) == Some(&bake.0)
 }
 

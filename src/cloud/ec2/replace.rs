@@ -18,8 +18,8 @@ use anyhow::{Context as _, Result};
 use aws_sdk_ec2::types::Image;
 
 use super::Ec2;
-use super::api::{Api, any_of, filter, tags};
-use super::capture::{BAKE_TAG, Registration, bake_of};
+use super::api::{Api, any_of, filter};
+use super::capture::{Registration, bake_of, is_of};
 use super::disk::never_came_to_be;
 use super::explain::Trouble;
 use super::retry::{Effort, insist, jitter, search};
@@ -83,7 +83,7 @@ impl Ec2 {
             round += 1;
             match holder {
                 // It is this bake's own, and slow: nobody else came between.
-                Some(own) if tags(own.tags()).get(BAKE_TAG) == Some(&bake.0) => {
+                Some(own) if is_of(&own, &bake) => {
                     return Err(self.half_way(error, new));
                 }
                 // Nobody has it any more: EC2 may know the name of what was deregistered for a while yet.
@@ -115,7 +115,7 @@ impl Ec2 {
         bake: &BakeId,
         stop: &Stop,
     ) -> Result<ControlFlow<(String, u32), Image>> {
-        let others = |image: &Image| tags(image.tags()).get(BAKE_TAG) != Some(&bake.0);
+        let others = |image: &Image| !is_of(image, bake);
         let mut round = 1;
         loop {
             if let Some(old) = self.holder_of(&new.spec.name).await?.filter(others) {

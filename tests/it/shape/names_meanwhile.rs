@@ -18,6 +18,16 @@ fn while_registering(builder: &Builder, when: &str, meanwhile: impl FnOnce()) ->
     builder.while_held(json!({"action": "RegisterImage", "when": when}), &REPLACE, meanwhile)
 }
 
+/// That the name went to another's image, and nothing else is left.
+#[track_caller]
+fn is_lost_to(builder: &Builder, ran: Ran, other: &str, words: &[&str]) {
+    let gave = format!("another bake gave the name web to {other}");
+    ran.refused(12, &[&[gave.as_str(), "bake again"], words].concat());
+    assert_eq!(image(&builder.standin, "web").unwrap()["ImageId"], other);
+    assert_eq!(builder.left(), (0, 1, 1));
+    builder.bakery.assert_nothing_left();
+}
+
 #[test]
 fn an_image_that_comes_while_nobody_has_the_name_is_replaced_too() {
     let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
@@ -71,7 +81,7 @@ fn a_name_that_ec2_holds_taken_though_nobody_has_it_is_asked_for_again() {
 #[test]
 fn an_image_whose_name_another_takes_while_it_is_pending_is_undone() {
     let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
-    let Builder { standin, bakery, disk, .. } = &builder;
+    let Builder { standin, disk, .. } = &builder;
     standin.latencies(json!({"image": 600}));
     let mut other = None;
     let ran = while_registering(&builder, "after", || {
@@ -79,17 +89,13 @@ fn an_image_whose_name_another_takes_while_it_is_pending_is_undone() {
         standin.forget_image(&own);
         other = Some(standin.seed(disk.path(), json!({"name": "web"})).0);
     });
-    let other = other.unwrap();
-    ran.refused(12, &[&format!("another bake gave the name web to {other}"), "bake again"]);
-    assert_eq!(image(standin, "web").unwrap()["ImageId"], other);
-    assert_eq!(builder.left(), (0, 1, 1));
-    bakery.assert_nothing_left();
+    is_lost_to(&builder, ran, &other.unwrap(), &[]);
 }
 
 #[test]
 fn one_that_takes_the_name_of_an_image_that_went_and_is_protected_by_then_stands() {
     let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
-    let Builder { standin, bakery, disk, .. } = &builder;
+    let Builder { standin, disk, .. } = &builder;
     standin.seed(disk.path(), json!({"name": "web"}));
     let mut other = None;
     // The first is under the bake's id.
@@ -100,18 +106,14 @@ fn one_that_takes_the_name_of_an_image_that_went_and_is_protected_by_then_stands
             "message": "The image is protected from deregistration.", "where": {"ImageId": seeded}, "times": 0}));
         other = Some(seeded);
     });
-    let other = other.unwrap();
-    let gave = format!("another bake gave the name web to {other}");
-    ran.refused(12, &[&gave, "bake again", "protected from deregistration"]);
-    assert_eq!(image(standin, "web").unwrap()["ImageId"], other);
-    assert_eq!(builder.left(), (0, 1, 1), "the snapshot of the image that went goes too, as asked");
-    bakery.assert_nothing_left();
+    // The snapshot of the image that went goes too, as asked.
+    is_lost_to(&builder, ran, &other.unwrap(), &["protected from deregistration"]);
 }
 
 #[test]
 fn an_image_that_was_in_the_way_of_one_that_is_not_there_yet_waits_for_it() {
     let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
-    let Builder { standin, bakery, disk, .. } = &builder;
+    let Builder { standin, disk, .. } = &builder;
     standin.latencies(json!({"image": 600}));
     let mut other = None;
     let ran = builder.while_held_in_turn(
@@ -129,17 +131,13 @@ fn an_image_that_was_in_the_way_of_one_that_is_not_there_yet_waits_for_it() {
             }),
         ],
     );
-    let other = other.unwrap();
-    ran.refused(12, &[&format!("another bake gave the name web to {other}"), "bake again"]);
-    assert_eq!(image(standin, "web").unwrap()["ImageId"], other);
-    assert_eq!(builder.left(), (0, 1, 1));
-    bakery.assert_nothing_left();
+    is_lost_to(&builder, ran, &other.unwrap(), &[]);
 }
 
 #[test]
 fn so_does_one_that_had_replaced_another() {
     let Some(builder) = Builder::start(&Options::default(), json!({})) else { return };
-    let Builder { standin, bakery, disk, .. } = &builder;
+    let Builder { standin, disk, .. } = &builder;
     standin.seed(disk.path(), json!({"name": "web"}));
     let (own, mut other) = (OnceCell::new(), None);
     let ran = builder.while_held_in_turn(
@@ -165,11 +163,8 @@ fn so_does_one_that_had_replaced_another() {
             }),
         ],
     );
-    let other = other.unwrap();
-    ran.refused(12, &[&format!("another bake gave the name web to {other}"), "bake again"]);
-    assert_eq!(image(standin, "web").unwrap()["ImageId"], other);
-    assert_eq!(builder.left(), (0, 1, 1), "what it had replaced is not restored");
-    bakery.assert_nothing_left();
+    // What it had replaced is not restored.
+    is_lost_to(&builder, ran, &other.unwrap(), &[]);
 }
 
 /// Every look for the image of a name, held once EC2 has looked.

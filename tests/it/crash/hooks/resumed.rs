@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::stopped::{ELSEWHERE, is_to_be_gone_on_with, stopped_at, stopped_while_it_publishes};
+use super::stopped::{ELSEWHERE, is_finished, is_to_be_gone_on_with, stopped_at, stopped_while_it_publishes};
 use super::{HOOK, bake_of, is_over, ran, resume, with_hooks};
 use crate::crash::points::hold;
 use crate::crash::site::{Ended, NEEDED, On, Site, Stands};
@@ -50,11 +50,7 @@ fn a_bake_whose_image_stands_is_gone_on_with_whatever_kept_that_from_it_before()
     assert_eq!(ran(&out, "after-image"), 0);
     let ended = resume(&site, &id);
     assert!(ended.status.success() && ended.out.trim() == image, "{}", ended.told());
-    assert_eq!(ran(&out, "after-image"), 1, "{}", ended.told());
-    assert_eq!(site.stands("stopped"), Ok(Stands::Image), "{}", ended.told());
-    let copies = site.ec2().state_of(ELSEWHERE)["images"].clone();
-    assert_eq!(copies.as_array().unwrap().len(), 1, "{copies:#}");
-    is_over(&site, &out, &id);
+    is_finished(&site, &out, &id, &ended);
 }
 
 #[test]

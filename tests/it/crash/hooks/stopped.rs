@@ -2,6 +2,7 @@
 //! whoever goes on with the bake, and what was done is not told as failed.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -31,6 +32,17 @@ pub(super) fn is_to_be_gone_on_with(site: &Site, ended: &Ended, status: i32) -> 
     assert!(swept.out.contains("the hook \"last.sh\" after it was not run, until 2"), "{}", swept.told());
     assert_eq!(site.journals().len(), 1);
     id
+}
+
+/// That what was stopped while it published was gone on with to its end: image, copy and hook are there, once each.
+#[track_caller]
+pub(super) fn is_finished(site: &Site, out: &Path, id: &str, ended: &Ended) {
+    assert!(ended.status.success(), "{}", ended.told());
+    assert_eq!(ran(out, "after-image"), 1, "{}", ended.told());
+    assert_eq!(site.stands("stopped"), Ok(Stands::Image), "{}", ended.told());
+    let copies = site.ec2().state_of(ELSEWHERE)["images"].clone();
+    assert_eq!(copies.as_array().unwrap().len(), 1, "{copies:#}");
+    is_over(site, out, id);
 }
 
 /// A bake of two Regions that is stopped before it begins the copy to the other.
@@ -76,12 +88,7 @@ fn a_stop_while_it_publishes_keeps_the_hooks_after_the_image_for_whoever_goes_on
     assert_eq!(ran(&out, "after-image"), 0);
 
     let ended = resume(&site, &id);
-    assert!(ended.status.success(), "{}", ended.told());
-    assert_eq!(ran(&out, "after-image"), 1, "{}", ended.told());
-    assert_eq!(site.stands("stopped"), Ok(Stands::Image), "{}", ended.told());
-    let copies = site.ec2().state_of(ELSEWHERE)["images"].clone();
-    assert_eq!(copies.as_array().unwrap().len(), 1, "{copies:#}");
-    is_over(&site, &out, &id);
+    is_finished(&site, &out, &id, &ended);
 }
 
 /// Wherever a bake is stopped: its hook ran where its image came to stand, or the bake is gone on with, or it was in it.
